@@ -1,0 +1,59 @@
+//! Calling a job off.
+
+use sqlx::PgConnection;
+
+use crate::JobId;
+
+/// What a cancellation found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It had not started and never will.
+    Never,
+    /// It is running and is told within a heartbeat.
+    Told,
+    /// It was over already, or there is no such job.
+    NotLive,
+}
+
+/// Cancels a waiting job at once and asks a running one to stop.
+///
+/// The row is locked first: between a look and a deed the job could be claimed.
+pub(crate) async fn cancel(conn: &mut PgConnection, id: JobId, by: &str) -> Result<Cancelled, sqlx::Error> {
+    let asked = sqlx::query!(
+        "-- queue.ask_to_cancel
+        update queue.job set cancel_requested = true, note = $2 where id = $1 and state = 1",
+        id.0,
+        format!("cancellation asked for by {by}")
+    )
+    .execute(&mut *conn)
+    .await?;
+    if asked.rows_affected() == 1 {
+        return Ok(Cancelled::Told);
+    }
+    let gone = sqlx::query!(
+        "-- queue.cancel
+        with gone as (delete from queue.job where id = $1 and state <> 1 returning *)
+        insert into queue.job_history
+            (id, fence, run_at, created_at, started_at, finished_at, worker, outcome, priority, attempt, attempts_max,
+             failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent, note)
+        select id, nextval('queue.fence'), run_at, created_at, started_at, now(), worker, 3, priority, attempt,
+               attempts_max, failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent, $2
+        from gone",
+        id.0,
+        format!("cancelled by {by}")
+    )
+    .execute(&mut *conn)
+    .await?;
+    if gone.rows_affected() == 1 {
+        return Ok(Cancelled::Never);
+    }
+    // It may have been claimed, or handed back, between the two statements.
+    let live = sqlx::query_scalar!(
+        r#"-- queue.is_live
+        select exists (select from queue.job where id = $1) as "live!""#,
+        id.0
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if live { Box::pin(cancel(conn, id, by)).await } else { Ok(Cancelled::NotLive) }
+}

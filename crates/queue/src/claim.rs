@@ -1,0 +1,235 @@
+//! Taking due jobs: in batches, lane by lane, from the low-water mark.
+//!
+//! A lane is one (queue, priority). Each is probed for its first due job, and the lanes are drawn from in the order of
+//! their `run_at + priority × step`, so that low priority ages into its turn. A single probe over all priorities would
+//! scan every future job of the more urgent ones.
+//!
+//! Finished jobs leave dead entries in front of the live ones whenever an old snapshot keeps vacuum from removing them.
+//! A claimer therefore remembers the first key of its last batch in each lane and starts there. Rows behind that mark
+//! (backdated, retried, committed late) are found by a full look from the beginning, as often as costs little.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use crate::{Fence, JobId, Priority};
+
+/// How long a job of the next lower priority waits before it counts as equally urgent.
+const AGING_STEP_SECS: f64 = 60.0;
+
+/// Full looks may take this share of a claimer's time: one in twenty.
+const FULL_LOOK_EVERY: u32 = 20;
+
+/// A job whose lease this process holds.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The job.
+    pub id: JobId,
+    /// The lease's number.
+    pub fence: Fence,
+    /// Its kind.
+    pub kind: String,
+    /// What to do.
+    pub payload: Box<RawValue>,
+    /// The queue it was claimed from.
+    pub queue: Arc<str>,
+    /// For whom it runs.
+    pub tenant: Option<Uuid>,
+    /// The how-manieth execution this is, from 1.
+    pub attempt: u16,
+    /// How many attempts may fail.
+    pub attempts_max: u16,
+    /// How many have failed.
+    pub failures: u16,
+    /// The W3C trace context of its enqueueing.
+    pub traceparent: Option<String>,
+    /// It may have killed a worker: it runs with nothing beside it.
+    pub suspect: bool,
+    /// How long it had been due.
+    pub waited: Duration,
+}
+
+/// Where a lane begins, as far as this claimer knows.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+struct Mark(DateTime<Utc>, i64);
+
+/// Before every job: the first day that Postgres can hold, 24 November 4714 BC.
+const BEGINNING: Mark =
+    Mark(DateTime::from_timestamp(-210_866_803_200, 0).expect("chrono reaches further back than Postgres"), 0);
+
+/// One claimer's memory of the lanes of its queue.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    queue: Arc<str>,
+    marks: [Mark; 4],
+    next_full_look: Instant,
+}
+
+/// Who claims, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claimer {
+    pub worker: i64,
+    pub lease: Duration,
+}
+
+impl Lanes {
+    pub(crate) fn new(queue: Arc<str>) -> Self {
+        Self { queue, marks: [BEGINNING; 4], next_full_look: Instant::now() }
+    }
+
+    /// Claims up to `limit` due jobs, lane by lane.
+    pub(crate) async fn claim(
+        &mut self,
+        conn: &mut PgConnection,
+        claimer: Claimer,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, sqlx::Error> {
+        let began = Instant::now();
+        let full = began >= self.next_full_look;
+        let marks = if full { [BEGINNING; 4] } else { self.marks };
+        let rows = draw(conn, &self.queue, &marks, claimer, limit).await?;
+        if full {
+            let took = began.elapsed();
+            self.next_full_look = Instant::now() + took * FULL_LOOK_EVERY;
+        }
+        self.remember(&rows);
+        Ok(rows.into_iter().map(|row| row.into_claimed(&self.queue)).collect())
+    }
+
+    /// Sets when the next full look is due.
+    #[cfg(test)]
+    pub(crate) fn look_from_the_beginning_in(&mut self, pause: Duration) {
+        self.next_full_look = Instant::now() + pause;
+    }
+
+    /// A batch's first key in a lane is where the lane begins now: whatever lay before it was claimed or is dead.
+    fn remember(&mut self, rows: &[Row]) {
+        let mut firsts = [None; 4];
+        for row in rows {
+            let lane = usize::try_from(row.priority).expect("the check job_priority_known admits 0 to 3");
+            let key = Mark(row.run_at, row.id);
+            if firsts[lane].is_none_or(|first| key < first) {
+                firsts[lane] = Some(key);
+            }
+        }
+        for (mark, first) in self.marks.iter_mut().zip(firsts) {
+            *mark = first.unwrap_or(*mark);
+        }
+    }
+}
+
+struct Row {
+    id: i64,
+    fence: i64,
+    kind: String,
+    payload: Json<Box<RawValue>>,
+    tenant: Option<Uuid>,
+    priority: i16,
+    attempt: i16,
+    attempts_max: i16,
+    failures: i16,
+    traceparent: Option<String>,
+    suspect: bool,
+    run_at: DateTime<Utc>,
+    waited_secs: f64,
+}
+
+impl Row {
+    fn into_claimed(self, queue: &Arc<str>) -> Claimed {
+        Claimed {
+            id: JobId(self.id),
+            fence: Fence(self.fence),
+            kind: self.kind,
+            payload: self.payload.0,
+            queue: queue.clone(),
+            tenant: self.tenant,
+            attempt: self.attempt.unsigned_abs(),
+            attempts_max: self.attempts_max.unsigned_abs(),
+            failures: self.failures.unsigned_abs(),
+            traceparent: self.traceparent,
+            suspect: self.suspect,
+            waited: Duration::from_secs_f64(self.waited_secs.max(0.0)),
+        }
+    }
+}
+
+async fn draw(
+    conn: &mut PgConnection,
+    queue: &str,
+    marks: &[Mark; 4],
+    claimer: Claimer,
+    limit: usize,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let priorities = Priority::ALL.map(Priority::code);
+    let times = marks.map(|mark| mark.0);
+    let ids = marks.map(|mark| mark.1);
+    sqlx::query_file_as!(
+        Row,
+        "src/claim.sql",
+        queue,
+        &priorities[..],
+        &times[..],
+        &ids[..],
+        AGING_STEP_SECS,
+        i64::try_from(limit).unwrap_or(i64::MAX),
+        claimer.worker,
+        claimer.lease.as_secs_f64()
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Claims the suspect that has been due longest, if there is one.
+pub(crate) async fn claim_suspect(
+    conn: &mut PgConnection,
+    queue: &Arc<str>,
+    claimer: Claimer,
+) -> Result<Option<Claimed>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"-- queue.claim_suspect
+        with picked as materialized (
+            select id from queue.job
+            where queue = $1 and state = 0 and suspect and run_at <= now()
+              and not exists (select from queue.queue q where q.name = $1 and q.paused_at is not null)
+            order by run_at, id limit 1 for update skip locked
+        )
+        update queue.job j
+        set state = 1, fence = nextval('queue.fence'), attempt = least(j.attempt, 32766) + 1, worker = $2, started_at = now(),
+            lease_expires_at = now() + make_interval(secs => $3), checkpointed = false, reason = 0, note = null
+        from picked where j.id = picked.id
+        returning j.id, j.fence, j.kind, j.payload as "payload: Json<Box<RawValue>>", j.tenant, j.priority, j.attempt,
+            j.attempts_max, j.failures, j.traceparent, j.suspect, j.run_at,
+            extract(epoch from now() - j.run_at)::float8 as "waited_secs!""#,
+        &**queue,
+        claimer.worker,
+        claimer.lease.as_secs_f64()
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| row.into_claimed(queue)))
+}
+
+/// How long the oldest due suspect of the queue has been waiting, if the queue is open.
+pub(crate) async fn oldest_suspect(
+    conn: &mut PgConnection,
+    queue: &str,
+) -> Result<Option<Duration>, sqlx::Error> {
+    let waited = sqlx::query_scalar!(
+        r#"-- queue.oldest_suspect
+        select extract(epoch from now() - run_at)::float8 as "waited!" from queue.job
+        where queue = $1 and state = 0 and suspect and run_at <= now()
+          and not exists (select from queue.queue q where q.name = $1 and q.paused_at is not null)
+        order by run_at limit 1"#,
+        queue
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(waited.map(|secs| Duration::from_secs_f64(secs.max(0.0))))
+}

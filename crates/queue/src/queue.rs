@@ -1,0 +1,188 @@
+//! The queue as producers and operators hold it.
+
+use std::time::Duration;
+
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{
+    AttemptRecord, Cancelled, EnqueueError, Enqueued, JobFilter, JobId, JobRecord, NewJob, QueueRecord,
+    Retention, RetryRefused, Ring, WorkerRecord,
+    bell::Bell,
+    cancel, enqueue, history, inspect, pause, retry,
+};
+
+/// A handle on the queue's database; clones of the pool are cheap, so is this.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    pool: PgPool,
+    bell: std::sync::Arc<Bell>,
+}
+
+/// Why the queue could not be reached or set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The database could not be reached or did not answer as expected.
+    #[error("the queue's database failed")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the queue's schema could not be installed")]
+    Schema(#[from] MigrateError),
+}
+
+impl Queue {
+    /// Opens a pool of at most this many connections.
+    pub async fn connect(options: PgConnectOptions, connections_max: u32) -> Result<Self, QueueError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(options)
+            .await?;
+        Ok(Self::new(pool))
+    }
+
+    /// Uses a pool that exists.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        let bell = std::sync::Arc::new(Bell::new(&pool.connect_options()));
+        Self { pool, bell }
+    }
+
+    /// The pool, for transactions in which jobs are enqueued.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Creates or updates the schema `queue` and the partitions of history. Harmless to repeat.
+    pub async fn install(&self) -> Result<(), QueueError> {
+        crate::migrations().run(&self.pool).await?;
+        self.prepare_history().await?;
+        Ok(())
+    }
+
+    /// Makes the partitions of history for the next days; workers do this by themselves.
+    pub async fn prepare_history(&self) -> Result<(), QueueError> {
+        Ok(history::ensure_partitions(&mut *self.pool.acquire().await?).await?)
+    }
+
+    /// Drops the history of days past the retention; workers do this by themselves.
+    pub async fn drop_expired(&self, retention: Retention) -> Result<(), QueueError> {
+        Ok(history::drop_expired(&mut *self.pool.acquire().await?, retention).await?)
+    }
+
+    /// Enqueues one job in a transaction of its own.
+    pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
+        Ok(self.enqueue_all(&[job]).await?[0])
+    }
+
+    /// Enqueues all of the jobs or none, and says in their order what became of each.
+    pub async fn enqueue_all(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {
+        let mut conn = self.pool.acquire().await?;
+        let mut tx = conn.begin().await?;
+        let (enqueued, ring) = self.enqueue_in(&mut tx, jobs).await?;
+        tx.commit().await?;
+        drop(conn);
+        self.ring(ring).await;
+        Ok(enqueued)
+    }
+
+    /// Enqueues the jobs in the caller's transaction: they exist if and only if it commits.
+    ///
+    /// [`ring`](Self::ring) the answer after the commit; otherwise the jobs wait for the workers' next poll.
+    pub async fn enqueue_in(
+        &self,
+        conn: &mut PgConnection,
+        jobs: &[NewJob],
+    ) -> Result<(Vec<Enqueued>, Ring), EnqueueError> {
+        Ok((enqueue::enqueue(conn, jobs).await?, Ring::of(jobs)))
+    }
+
+    /// Enqueues the job once per (`scope`, `key`): a repetition within `window` answers with the first job, even when
+    /// that has finished, and another request under the same key is refused.
+    pub async fn enqueue_once(
+        &self,
+        scope: &str,
+        key: &str,
+        window: Duration,
+        job: NewJob,
+    ) -> Result<Enqueued, EnqueueError> {
+        let mut tx = self.pool.begin().await?;
+        let enqueued = enqueue::enqueue_once(&mut tx, scope, key, window, &job).await?;
+        tx.commit().await?;
+        self.ring(Ring::of(&[job])).await;
+        Ok(enqueued)
+    }
+
+    /// Wakes the workers of the queues.
+    pub async fn ring(&self, ring: Ring) {
+        self.bell.ring(ring).await;
+    }
+
+    /// Calls a job off; see [`Cancelled`] for what that can mean. `by` names who asked, for the job's record.
+    pub async fn cancel(&self, id: JobId, by: &str) -> Result<Cancelled, sqlx::Error> {
+        let mut conn = self.pool.acquire().await?;
+        let cancelled = match cancel::cancel(&mut conn, id, by).await {
+            Err(error) if history::is_missing_partition(&error) => {
+                history::ensure_partitions(&mut conn).await?;
+                cancel::cancel(&mut conn, id, by).await?
+            }
+            cancelled => cancelled?,
+        };
+        drop(conn);
+        if cancelled == Cancelled::Told {
+            self.bell.ring_cancel(id).await;
+        }
+        Ok(cancelled)
+    }
+
+    /// Makes a job that rests, waits or is quarantined claimable at once, with all its attempts before it.
+    pub async fn retry(&self, id: JobId) -> Result<(), RetryRefused> {
+        let mut tx = self.pool.begin().await?;
+        let queue = retry::retry(&mut tx, id).await?;
+        tx.commit().await?;
+        self.ring(Ring([queue].into())).await;
+        Ok(())
+    }
+
+    /// Closes a queue: it takes jobs in and gives none out. What runs goes on.
+    pub async fn pause(&self, queue: &str, by: &str, reason: Option<&str>) -> Result<(), sqlx::Error> {
+        pause::pause(&mut *self.pool.acquire().await?, queue, by, reason).await
+    }
+
+    /// Opens a queue and answers whether it had been closed.
+    pub async fn resume(&self, queue: &str) -> Result<bool, sqlx::Error> {
+        let opened = pause::resume(&mut *self.pool.acquire().await?, queue).await?;
+        self.ring(Ring([queue.to_owned()].into())).await;
+        Ok(opened)
+    }
+
+    /// A job, live or finished.
+    pub async fn get(&self, id: JobId) -> Result<Option<JobRecord>, sqlx::Error> {
+        inspect::get(&mut *self.pool.acquire().await?, id).await
+    }
+
+    /// The newest jobs that the filter admits, newest first, at most `limit`.
+    pub async fn list(&self, filter: &JobFilter, limit: u32) -> Result<Vec<JobRecord>, sqlx::Error> {
+        inspect::list(&mut *self.pool.acquire().await?, filter, i64::from(limit)).await
+    }
+
+    /// A job's attempts that did not succeed, oldest first.
+    pub async fn attempts(&self, id: JobId) -> Result<Vec<AttemptRecord>, sqlx::Error> {
+        inspect::attempts(&mut *self.pool.acquire().await?, id).await
+    }
+
+    /// The queues that hold jobs or were ever paused.
+    pub async fn queues(&self) -> Result<Vec<QueueRecord>, sqlx::Error> {
+        inspect::queues(&mut *self.pool.acquire().await?).await
+    }
+
+    /// The living workers; with `all` the last thousand.
+    pub async fn workers(&self, all: bool) -> Result<Vec<WorkerRecord>, sqlx::Error> {
+        inspect::workers(&mut *self.pool.acquire().await?, all).await
+    }
+}

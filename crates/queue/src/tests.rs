@@ -1,0 +1,18 @@
+//! The engine's promises, each proved on a real Postgres: one file per family, named after what it attacks.
+
+mod cancelling;
+mod child;
+mod claiming;
+mod crashing;
+mod enqueueing;
+mod failing;
+mod finishing;
+mod history;
+mod interleaving;
+mod leasing;
+mod planning;
+mod rescuing;
+mod restarting;
+mod stopping;
+mod support;
+mod volume;

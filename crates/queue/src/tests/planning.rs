@@ -1,0 +1,233 @@
+//! What the hot statements cost and which indexes they take, whatever lies dead before them and whatever the statistics say.
+//!
+//! The plans are those of the very statements that the code prepared: they are asked for by name on its connection.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+
+use super::support::{Bench, Hand, act, bench, failure};
+use crate::{Claimed, Done, Progress, WaitReason, lease, outcome::Outcome, release, rescue};
+
+/// Buffers a claim of ten may touch: ten rows in three indexes and the heap, four lanes' heads, and some.
+const CLAIM_BUFFERS_MAX: i64 = 400;
+
+async fn bulk(bench: &Bench, statement: &'static str) {
+    sqlx::query(statement).execute(&bench.pool).await.unwrap();
+}
+
+const DUE: &str = "insert into queue.job (queue, kind, payload, priority, run_at)
+    select 'default', 'act', '{\"name\":\"x\"}', 2, now() - interval '1 h' + i * interval '1 ms'
+    from generate_series(1, 200000) as i";
+
+/// Explains the claim as the worker would send it, from this mark in the lane of normal priority, and rolls it back.
+async fn claim_buffers(conn: &mut PgConnection, mark: Option<&Claimed>) -> i64 {
+    let (at, id) = match mark {
+        None => ("'1970-01-01+00'".to_owned(), 0),
+        Some(job) => {
+            let at: String = sqlx::query_scalar("select run_at::text from queue.job where id = $1")
+                .bind(job.id.0)
+                .fetch_one(&mut *conn)
+                .await
+                .unwrap();
+            (format!("'{at}'"), job.id.0)
+        }
+    };
+    let prepare = format!("deallocate all; prepare claim_probe as {}", include_str!("../claim.sql"));
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *conn).await.unwrap();
+    let mut tx = conn.begin().await.unwrap();
+    let explain = format!(
+        "explain (analyze, buffers, format json) execute claim_probe('default', '{{0,1,2,3}}',
+            array['1970-01-01+00', '1970-01-01+00', {at}, '1970-01-01+00']::timestamptz[], '{{0,0,{id},0}}', 60, 10, 1, 30)"
+    );
+    let plan = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut *tx).await.unwrap();
+    let plan: Value = plan.get(0);
+    tx.rollback().await.unwrap();
+    let top = &plan[0]["Plan"];
+    assert_eq!(top["Actual Rows"], serde_json::json!(10), "{top}");
+    top["Shared Hit Blocks"].as_i64().unwrap() + top["Shared Read Blocks"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn q14_a_claim_does_not_walk_over_dead_rows_that_a_snapshot_pins() {
+    let bench = bench().await;
+    let mut pin = bench.db.connect().await;
+    let mut snapshot = pin.begin().await.unwrap();
+    sqlx::raw_sql("set transaction isolation level repeatable read; select count(*) from queue.job")
+        .execute(&mut *snapshot)
+        .await
+        .unwrap();
+    bulk(&bench, DUE).await;
+    bulk(&bench, "delete from queue.job").await;
+    let live: Vec<_> = (0..100).map(|_| act("x")).collect();
+    bench.queue.enqueue_all(&live).await.unwrap();
+
+    let mut hand = Hand::new(&bench).await;
+    let first = hand.claim(10).await;
+    let mark = first.iter().min_by_key(|job| job.id).unwrap();
+    let from_the_mark = claim_buffers(&mut hand.conn, Some(mark)).await;
+    let from_the_beginning = claim_buffers(&mut hand.conn, None).await;
+    println!("buffers from the mark {from_the_mark}, from the beginning {from_the_beginning}");
+    assert!(from_the_mark < CLAIM_BUFFERS_MAX);
+    assert!(from_the_beginning > 5 * CLAIM_BUFFERS_MAX, "the dead rows were there");
+    snapshot.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn q14_a_claimer_starts_at_its_mark_between_full_looks() {
+    let bench = bench().await;
+    let mut hand = Hand::new(&bench).await;
+    let jobs: Vec<_> = (0..3).map(|_| act("x")).collect();
+    bench.queue.enqueue_all(&jobs).await.unwrap();
+    hand.lanes.look_from_the_beginning_in(Duration::ZERO);
+    let marked = hand.claim_one().await;
+    hand.lanes.look_from_the_beginning_in(Duration::from_hours(1));
+    sqlx::query("update queue.job set run_at = now() - interval '1 h' where id = (select max(id) from queue.job)")
+        .execute(&bench.pool)
+        .await
+        .unwrap();
+    let rest = hand.claim(10).await;
+    assert_eq!(rest.len(), 1, "what was backdated lies before the mark");
+    hand.lanes.look_from_the_beginning_in(Duration::ZERO);
+    let backdated = hand.claim_one().await;
+    assert!(backdated.id > rest[0].id && rest[0].id > marked.id);
+}
+
+#[tokio::test]
+async fn q14_a_claim_does_not_walk_over_future_or_finished_jobs() {
+    let bench = bench().await;
+    bulk(&bench, "insert into queue.job (queue, kind, payload, priority, run_at)
+        select 'default', 'act', '{}', i % 4, now() + interval '1 h' from generate_series(1, 200000) as i").await;
+    bulk(&bench, "insert into queue.job_history (id, fence, run_at, created_at, finished_at, outcome, priority, attempt,
+            attempts_max, failures, losses, crashes, queue, kind, payload)
+        select -i, i, now(), now(), now(), 1, 2, 1, 3, 0, 0, 0, 'default', 'act', '{}' from generate_series(1, 100000) as i")
+    .await;
+    let live: Vec<_> = (0..10).map(|_| act("x")).collect();
+    bench.queue.enqueue_all(&live).await.unwrap();
+    let buffers = claim_buffers(&mut bench.conn().await, None).await;
+    println!("buffers beside 200,000 future jobs: {buffers}");
+    assert!(buffers < CLAIM_BUFFERS_MAX);
+}
+
+/// Runs every hot statement once on the connection, as the worker does.
+async fn run_hot_statements(bench: &Bench, hand: &mut Hand) {
+    let worker = hand.claimer.worker;
+    let claimed = hand.claim(4).await;
+    assert_eq!(claimed.len(), 4);
+    let progress = Some(Progress { done: 1, total: None, message: String::new() });
+    let beat = lease::Beat { id: claimed[0].id, fence: claimed[0].fence, checkpointed: true, progress };
+    assert_eq!(lease::renew(&mut hand.conn, Duration::from_secs(30), &[beat]).await.unwrap().len(), 1);
+    let done = Done::new().follow_up(act("next"));
+    assert!(hand.end(&claimed[0], Outcome::Succeeded(done)).await);
+    assert!(hand.end(&claimed[1], Outcome::Retry { failure: failure("x"), after: Duration::ZERO }).await);
+    let later = Outcome::Later { after: Duration::ZERO, reason: WaitReason::Snoozed, note: String::new() };
+    assert!(hand.end(&claimed[2], later).await);
+    bench.expire(claimed[3].id).await;
+    rescue::bury(&mut hand.conn, &[worker]).await.unwrap();
+    rescue::rescue(&mut hand.conn, &[worker]).await.unwrap();
+    release::disown(&mut hand.conn, worker, "default", &[]).await.unwrap();
+    crate::claim::oldest_suspect(&mut hand.conn, "default").await.unwrap();
+    crate::claim::claim_suspect(&mut hand.conn, &"default".into(), hand.claimer).await.unwrap();
+}
+
+/// The generic plans of all statements that are prepared on the connection, by the name in their first line.
+async fn plans(conn: &mut PgConnection) -> Vec<(String, Value)> {
+    let prepared = sqlx::raw_sql(
+        "select name, statement, cardinality(parameter_types) as parameters from pg_prepared_statements
+         where statement like '-- queue.%' order by name",
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .unwrap();
+    let mut plans = Vec::new();
+    for row in prepared {
+        let (name, statement): (String, String) = (row.get("name"), row.get("statement"));
+        let nulls = vec!["null"; usize::try_from(row.get::<i32, _>("parameters")).unwrap()].join(", ");
+        let arguments = if nulls.is_empty() { String::new() } else { format!("({nulls})") };
+        let explain = format!("explain (format json) execute {name}{arguments}");
+        let plan = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut *conn).await.unwrap();
+        let title = statement.lines().next().unwrap().trim_start_matches("-- ").to_owned();
+        plans.push((title, plan.get(0)));
+    }
+    plans
+}
+
+/// Every node of a plan.
+fn nodes(plan: &Value) -> Vec<&Value> {
+    let below = plan["Plans"].as_array().into_iter().flatten().flat_map(nodes);
+    std::iter::once(plan).chain(below).collect()
+}
+
+fn check_plan(title: &str, plan: &Value) {
+    let mut indexes = Vec::new();
+    for node in nodes(&plan[0]["Plan"]) {
+        let (kind, relation) = (node["Node Type"].as_str().unwrap(), node["Relation Name"].as_str());
+        if relation == Some("job") && kind != "ModifyTable" {
+            assert!(matches!(kind, "Index Scan" | "Index Only Scan"), "{title}: {kind} of job\n{plan:#}");
+            // A scan without a condition reads the whole index.
+            assert!(node.get("Index Cond").is_some() || node["Index Name"] == "job_lease", "{title}\n{plan:#}");
+        }
+        if let Some(index) = node["Index Name"].as_str() {
+            indexes.push(index.to_owned());
+        }
+        if kind == "Sort" {
+            let keys = node["Sort Key"].to_string();
+            assert!(!keys.contains("run_at"), "{title}: sorts a lane by {keys}");
+        }
+    }
+    let wanted: &[&str] = match title {
+        "queue.claim" => &["job_ready", "job_pkey"],
+        "queue.claim_suspect" => &["job_suspect", "job_pkey"],
+        "queue.oldest_suspect" => &["job_suspect"],
+        "queue.finish" | "queue.renew" | "queue.release" => &["job_pkey"],
+        "queue.rescue" | "queue.rescue_cancelled" => &["job_lease", "job_pkey"],
+        "queue.bury" | "queue.disown" => &["job_lease"],
+        _ => &[],
+    };
+    for index in wanted {
+        assert!(indexes.iter().any(|used| used == index), "{title} does not use {index}\n{plan:#}");
+    }
+}
+
+async fn check_plans(bench: &Bench) {
+    let mut hand = Hand::new(bench).await;
+    run_hot_statements(bench, &mut hand).await;
+    let plans = plans(&mut hand.conn).await;
+    let titles: Vec<&str> = plans.iter().map(|(title, _)| title.as_str()).collect();
+    for hot in ["claim", "finish", "renew", "release", "rescue", "rescue_cancelled", "bury", "disown"] {
+        assert!(titles.contains(&&*format!("queue.{hot}")), "{hot} is not among {titles:?}");
+    }
+    for (title, plan) in &plans {
+        check_plan(title, plan);
+    }
+}
+
+const BULK: &str = "insert into queue.job (queue, kind, payload, run_at)
+    select 'default', 'act', '{\"name\":\"x\"}', now() - interval '1 h' from generate_series(1, 30000)";
+
+#[tokio::test]
+async fn q15_statistics_of_an_empty_table_mislead_no_hot_statement() {
+    let bench = bench().await;
+    bulk(&bench, "analyze queue.job").await;
+    bulk(&bench, BULK).await;
+    check_plans(&bench).await;
+}
+
+#[tokio::test]
+async fn q15_statistics_of_a_table_whose_jobs_all_run_mislead_no_hot_statement() {
+    let bench = bench().await;
+    bulk(&bench, BULK).await;
+    bulk(&bench, "update queue.job set state = 1, worker = 0, lease_expires_at = now() + interval '1 h'").await;
+    bulk(&bench, "analyze queue.job").await;
+    bulk(&bench, BULK).await;
+    check_plans(&bench).await;
+}
+
+#[tokio::test]
+async fn q15_statistics_of_a_table_of_ready_jobs_mislead_no_hot_statement() {
+    let bench = bench().await;
+    bulk(&bench, BULK).await;
+    bulk(&bench, "analyze queue.job").await;
+    check_plans(&bench).await;
+}

@@ -1,0 +1,82 @@
+//! Renews everything the worker runs, in one statement, and brings back who was cancelled or lost.
+
+use std::{sync::Arc, time::{Duration, Instant}};
+
+use metrics::{counter, histogram};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::Shared;
+use crate::{
+    connection::{Dedicated, unless},
+    lease::{self, Beat, Renewed},
+    presence,
+};
+
+/// How often to look for news that is not urgent.
+const TICK: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
+    let mut heart = Heart { conn: shared.dedicated("renew"), seen_at: Instant::now(), shared };
+    let (nudge, renew_all) = (heart.shared.held.nudge(), heart.shared.held.renew_all());
+    let tick = TICK.min(heart.shared.options.heartbeat / 4);
+    loop {
+        let heartbeat = heart.shared.options.heartbeat;
+        let woken = unless(&drained, async {
+            tokio::select! {
+                () = nudge.notified() => heartbeat,
+                () = tokio::time::sleep(tick) => heartbeat,
+                () = renew_all.notified() => Duration::ZERO,
+            }
+        });
+        let Some(age) = woken.await else { return };
+        if unless(&drained, heart.beat(age)).await.is_none() {
+            return;
+        }
+    }
+}
+
+struct Heart {
+    shared: Arc<Shared>,
+    conn: Dedicated,
+    /// When the worker's own row was last refreshed.
+    seen_at: Instant,
+}
+
+impl Heart {
+    /// Renews the leases of at least this age and those with news, however long the database is down.
+    async fn beat(&mut self, age: Duration) {
+        let beats = self.shared.held.beats(age);
+        let began = Instant::now();
+        loop {
+            match self.write(&beats).await {
+                Ok(renewed) => {
+                    self.conn.succeeded();
+                    if !beats.is_empty() {
+                        histogram!("tenure_lease_renew_seconds").record(began.elapsed().as_secs_f64());
+                        counter!("tenure_leases_lost_total").increment((beats.len() - renewed.len()) as u64);
+                    }
+                    return self.shared.held.renewed(&beats, &renewed);
+                }
+                Err(error) => {
+                    if let Err(error) = self.conn.outlive(error).await {
+                        error!(error = &error as &dyn std::error::Error, "the leases could not be renewed");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write(&mut self, beats: &[Beat]) -> Result<Renewed, sqlx::Error> {
+        let conn = self.conn.get().await?;
+        if self.seen_at.elapsed() >= self.shared.options.heartbeat {
+            presence::beat(conn, self.shared.id, self.shared.stop.is_cancelled()).await?;
+            self.seen_at = Instant::now();
+        }
+        match beats {
+            [] => Ok(Renewed::new()),
+            beats => lease::renew(conn, self.shared.options.lease, beats).await,
+        }
+    }
+}

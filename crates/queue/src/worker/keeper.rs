@@ -1,0 +1,41 @@
+//! Keeps history's partitions: makes those of the coming days and drops those past their retention.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::Shared;
+use crate::{
+    Retention,
+    connection::{Dedicated, unless},
+    history,
+};
+
+pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
+    let mut conn = shared.dedicated("history");
+    loop {
+        match unless(&drained, keep(&mut conn, shared.options.retention)).await {
+            None => return,
+            Some(Ok(())) => {}
+            // Another worker may be at the same partition; the next round finds it done.
+            Some(Err(error)) => error!(error = &error as &dyn std::error::Error, "history could not be kept"),
+        }
+        if unless(&drained, tokio::time::sleep(history::UPKEEP_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn keep(conn: &mut Dedicated, retention: Retention) -> Result<(), sqlx::Error> {
+    loop {
+        let kept = async {
+            history::ensure_partitions(conn.get().await?).await?;
+            history::drop_expired(conn.get().await?, retention).await
+        };
+        match kept.await {
+            Ok(()) => return Ok(()),
+            Err(error) => conn.outlive(error).await?,
+        }
+    }
+}
