@@ -1,0 +1,137 @@
+//! The walk through a definition file, from the top.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::SecretString;
+use toml::de::DeTable;
+
+use super::fault::{DefinitionError, Faults};
+use super::section::Section;
+use super::{Definition, Kind, PostgresDefinition, Stream, http, stream};
+
+pub(super) fn definition(text: &str, file_name: &str) -> Result<Definition, DefinitionError> {
+    let faults = Faults::default();
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        faults.add(&span, format!("not TOML: {}", error.message()), "correct the syntax here");
+    }
+    let definition = if faults.is_empty() {
+        let top = Section::new(table.get_ref(), String::new(), 0..0, &faults);
+        whole(top, text)
+    } else {
+        None
+    };
+    match definition {
+        Some(definition) if faults.is_empty() => Ok(definition),
+        _ => Err(faults.into_error(text, file_name)),
+    }
+}
+
+fn whole(mut top: Section<'_>, text: &str) -> Option<Definition> {
+    let name = name(&mut top, "the connector's name, such as \"crm\"");
+    let kind = kind(&mut top);
+    let streams = streams(&mut top, kind.as_ref());
+    top.finish();
+    Some(Definition { name: name?, kind: kind?, streams, text: text.to_owned() })
+}
+
+/// A `name` of lower-case letters, digits, `-` and `_`.
+pub(super) fn name(section: &mut Section<'_>, help: &str) -> Option<String> {
+    let name = section.required("name", &format!("write {help}"))?;
+    let good = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.len() <= 63
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
+    if !good {
+        section.wrong(
+            "name",
+            format!("cannot be {name:?}"),
+            "begin with a letter a-z and go on with a-z, 0-9, - and _, at most 63 in all",
+        );
+    }
+    good.then_some(name)
+}
+
+fn kind(top: &mut Section<'_>) -> Option<Kind> {
+    let kind = top.required("kind", "write kind = \"postgres\" or kind = \"http\"")?;
+    let other = match kind.as_str() {
+        "postgres" => "http",
+        "http" => "postgres",
+        _ => {
+            top.wrong("kind", format!("cannot be {kind:?}"), "write \"postgres\" or \"http\"");
+            // Still read both sections, so that their faults show too.
+            top.section("postgres").map(postgres);
+            top.section("http").map(http::connection);
+            return None;
+        }
+    };
+    if top.has(other) {
+        top.wrong(other, format!("does not belong to kind {kind:?}"), "remove the section or change `kind`");
+    }
+    top.value(if kind == "postgres" { "http" } else { "postgres" });
+    let key = if kind == "postgres" { "postgres" } else { "http" };
+    if !top.has(key) {
+        top.missing(key, format!("add a section [{key}]"));
+    }
+    let section = top.section(key)?;
+    match key {
+        "postgres" => postgres(section).map(Kind::Postgres),
+        _ => http::connection(section).map(|http| Kind::Http(Box::new(http))),
+    }
+}
+
+fn postgres(mut section: Section<'_>) -> Option<PostgresDefinition> {
+    let url = section.required("url", "write url = \"postgres://reader@db.example.com/crm\"");
+    let password = section.secret("password", "password_file");
+    let statement_timeout = section.duration("statement_timeout", Duration::from_secs(600));
+    let parsed = url.as_deref().and_then(|text| database_url(&section, text));
+    let password_in_url = parsed.as_ref().is_some_and(|url| url.password().is_some());
+    if password_in_url && password.is_some() {
+        section.wrong("url", "holds a password beside `password_file`", "take the password out of the URL");
+    }
+    section.finish();
+    parsed?;
+    Some(PostgresDefinition {
+        url: SecretString::from(url?),
+        password,
+        password_in_url,
+        statement_timeout,
+    })
+}
+
+/// The message never repeats the URL: it may hold a password.
+fn database_url(section: &Section<'_>, text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+    if url.is_none() {
+        section.wrong("url", "is not a Postgres URL", "write it like \"postgres://reader@db.example.com/crm\"");
+    }
+    url
+}
+
+fn streams(top: &mut Section<'_>, kind: Option<&Kind>) -> Vec<Stream> {
+    let Some(value) = top.value("streams") else {
+        top.missing("streams", "add at least one [[streams]] section");
+        return Vec::new();
+    };
+    let Some(items) = value.get_ref().as_array() else {
+        top.wrong("streams", "must be a list of sections", "write [[streams]] with two brackets");
+        return Vec::new();
+    };
+    let mut streams: Vec<Stream> = Vec::new();
+    for item in items.iter() {
+        let Some(table) = item.get_ref().as_table() else {
+            top.faults().add(&item.span(), "a stream must be a section", "write [[streams]] above it");
+            continue;
+        };
+        let section = Section::new(table, "streams.".to_owned(), item.span(), top.faults());
+        let name_span = section.span_of("name");
+        let Some(stream) = stream::stream(section, kind) else { continue };
+        if streams.iter().any(|other| other.name == stream.name) {
+            let what = format!("two streams are named {:?}", stream.name);
+            top.faults().add(&name_span, what, "give each stream a name of its own");
+        }
+        streams.push(stream);
+    }
+    streams
+}

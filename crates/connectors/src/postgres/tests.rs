@@ -1,0 +1,3 @@
+//! The Postgres driver against a real server.
+
+mod reading;

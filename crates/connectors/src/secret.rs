@@ -1,0 +1,123 @@
+//! Credentials: where they come from, and how their text is kept out of everything that is said (I7).
+
+use std::fmt;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Place, SourceError};
+
+/// A credential as a definition gives it: a file to read at connect, or the text itself.
+#[derive(Clone)]
+pub enum SecretText {
+    /// The file that holds it; one trailing line break is not part of it.
+    File {
+        /// The key in the definition, to name in messages.
+        key: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written into the definition. `Definition::inline_secrets` names it, so that production can refuse.
+    Inline {
+        /// The key in the definition, to name in messages.
+        key: String,
+        /// The text.
+        text: SecretString,
+    },
+}
+
+impl SecretText {
+    /// The key in the definition file, such as `http.auth.token_file`.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::File { key, .. } | Self::Inline { key, .. } => key,
+        }
+    }
+
+    /// The text itself.
+    pub(crate) async fn read(&self, place: &Place) -> Result<SecretString, SourceError> {
+        let (key, path) = match self {
+            Self::Inline { text, .. } => return Ok(text.clone()),
+            Self::File { key, path } => (key, path),
+        };
+        let text = tokio::fs::read_to_string(path).await.map_err(|error| {
+            let what = format!("the secret file {} cannot be read", path.display());
+            place.configuration_by(what, format!("make it readable or correct `{key}`"), error)
+        })?;
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        if text.is_empty() {
+            let what = format!("the secret file {} is empty", path.display());
+            return Err(place.configuration(what, format!("write the secret into it or correct `{key}`")));
+        }
+        Ok(SecretString::from(text))
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { key, path } => write!(f, "File({key} = {path:?})"),
+            Self::Inline { key, .. } => write!(f, "Inline({key} = [secret])"),
+        }
+    }
+}
+
+/// Takes the secrets of a connector out of text that a source wrote: a server that answers 401 likes to
+/// repeat the token it did not like.
+#[derive(Clone, Default)]
+pub(crate) struct Scrubber {
+    secrets: Vec<SecretString>,
+}
+
+/// Shorter texts occur by chance; replacing them would make messages unreadable and reveal the secret.
+const SECRET_CHARS_MIN: usize = 4;
+
+impl Scrubber {
+    pub(crate) fn add(&mut self, secret: &SecretString) {
+        if secret.expose_secret().len() >= SECRET_CHARS_MIN {
+            self.secrets.push(secret.clone());
+        }
+    }
+
+    /// `text` with every secret replaced.
+    pub(crate) fn clean(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), "[secret]"))
+    }
+
+    /// The beginning of `bytes` as one line of text, scrubbed. Scrubbed *before* it is cut: a cut through a
+    /// secret would leave its first half standing.
+    pub(crate) fn quote(&self, bytes: &[u8], chars_max: usize) -> String {
+        let near = &bytes[..bytes.len().min(chars_max * 4 + 4096)];
+        let text = self.clean(&String::from_utf8_lossy(near));
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max).collect()
+    }
+}
+
+impl fmt::Debug for Scrubber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scrubber({} secrets)", self.secrets.len())
+    }
+}
+
+/// What is kept of an error that a library made: its chain of messages, scrubbed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Scrubbed(String);
+
+impl Scrubber {
+    /// The chain of messages of `error`, without secrets.
+    pub(crate) fn cause(&self, error: &dyn std::error::Error) -> Scrubbed {
+        let mut text = error.to_string();
+        let mut below = error.source();
+        while let Some(error) = below {
+            let said = error.to_string();
+            if !text.contains(&said) {
+                text = format!("{text}: {said}");
+            }
+            below = error.source();
+        }
+        Scrubbed(self.clean(&text))
+    }
+}
