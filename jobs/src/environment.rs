@@ -1,0 +1,115 @@
+//! What a job may use, and the door to a tenant's data.
+
+use std::sync::Arc;
+
+use database::{
+    Class,
+    control::{Region, TenantId},
+    provision::Provisioner,
+    tenant::{Begun, Claim, Effect, Scope, TenantDatabases, TenantDb, TenantError},
+};
+use queue::{Attempt, FailureClass, JobError, Queue};
+
+/// Cheap to clone; one per worker.
+#[derive(Clone)]
+pub struct Environment(Arc<Inner>);
+
+struct Inner {
+    queue: Queue,
+    tenants: TenantDatabases,
+    provisioner: Provisioner,
+    region: Region,
+    #[cfg(test)]
+    fault: crate::testing::Fault,
+}
+
+impl Environment {
+    /// Of a process of this region.
+    #[must_use]
+    pub fn new(queue: Queue, tenants: TenantDatabases, provisioner: Provisioner, region: Region) -> Self {
+        Self(Arc::new(Inner {
+            queue,
+            tenants,
+            provisioner,
+            region,
+            #[cfg(test)]
+            fault: crate::testing::Fault::default(),
+        }))
+    }
+
+    /// The queue, for jobs that enqueue others.
+    #[must_use]
+    pub fn queue(&self) -> &Queue {
+        &self.0.queue
+    }
+
+    pub(crate) fn provisioner(&self) -> &Provisioner {
+        &self.0.provisioner
+    }
+
+    /// The tenant that the attempt runs for.
+    pub(crate) fn tenant_of(attempt: &Attempt) -> Result<TenantId, JobError> {
+        let tenant = attempt.tenant().ok_or(NoTenant);
+        tenant.map(TenantId).map_err(|error| JobError::fail(error, FailureClass::Configuration))
+    }
+
+    /// Opens the tenant's database for the attempt: its fence is raised there, then its lease confirmed. From then on
+    /// no older attempt of the job can write.
+    pub(crate) async fn enter(&self, attempt: &Attempt) -> Result<TenantDb, JobError> {
+        let claim = Claim { job: attempt.job().0, fence: attempt.fence().0 };
+        let scope = Scope::of_job(Self::tenant_of(attempt)?, self.0.region.clone(), claim);
+        let db = self.0.tenants.open(scope).await.map_err(into_job_error)?;
+        db.raise_fence(attempt.confirm()).await.map_err(into_job_error)?;
+        Ok(db)
+    }
+
+    /// Begins the effect of a step: every write of a job to a tenant's data goes through here.
+    pub(crate) async fn effect(&self, db: &TenantDb, step: &str) -> Result<Begun, TenantError> {
+        self.boundary(step, When::Before).await.map_err(TenantError::Database)?;
+        db.effect(step).await
+    }
+
+    /// Commits the effect of a step.
+    pub(crate) async fn commit(&self, step: &str, effect: Effect) -> Result<(), TenantError> {
+        effect.commit().await?;
+        self.boundary(step, When::After).await.map_err(TenantError::CommitUnknown)
+    }
+
+    /// A place where a job may be killed, overtaken or cut off: the battery makes that happen here.
+    #[cfg(test)]
+    pub(crate) async fn boundary(&self, step: &str, when: When) -> Result<(), sqlx::Error> {
+        self.0.fault.strike(step, when).await
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_async, clippy::unused_self, clippy::needless_pass_by_value, reason = "it acts in tests only")]
+    pub(crate) async fn boundary(&self, _step: &str, _when: When) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fault(&self) -> &crate::testing::Fault {
+        &self.0.fault
+    }
+}
+
+/// On which side of a step's commit a boundary lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    Before,
+    After,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the job runs for a tenant, and none was given: enqueue it with one")]
+struct NoTenant;
+
+/// What a failure of a tenant's database means for the job.
+pub(crate) fn into_job_error(error: TenantError) -> JobError {
+    match error.class() {
+        Class::Fenced => JobError::fenced(),
+        Class::Transient => JobError::retry(error),
+        Class::Configuration => JobError::fail(error, FailureClass::Configuration),
+        Class::Permanent => JobError::fail(error, FailureClass::Poison),
+    }
+}

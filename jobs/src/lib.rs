@@ -1,0 +1,89 @@
+//! The catalogue of job kinds: one file each, and nothing of HTTP, configuration files or environment variables.
+//!
+//! **How to add a kind.** Three edits:
+//! 1. its file: copy the nearest one. A struct with its payload (`deny_unknown_fields`), `impl Job`, and the battery of
+//!    [`testing`] at its foot;
+//! 2. one line in [`catalogue`];
+//! 3. a line in `registry`, which the compiler's warning about the unused kind asks for.
+//!
+//! Command line, metrics and documents learn of it from the catalogue. `tests/architecture.rs` says what was forgotten.
+//!
+//! A kind may use what [`Environment`] gives it. It reaches a tenant's data only through
+//! [`Environment::enter`], which raises the attempt's fence there, and writes only in the effects of named steps.
+
+pub mod connector_registry;
+pub mod connector_sync;
+mod environment;
+pub mod tenant_provision;
+#[cfg(test)]
+mod testing;
+
+use std::time::Duration;
+
+use queue::{Job, Registry};
+use serde_json::value::RawValue;
+
+pub use environment::Environment;
+
+/// What the rest of the service knows of a kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Its name, as in `job enqueue NAME`.
+    pub name: &'static str,
+    /// One sentence for people.
+    pub summary: &'static str,
+    /// A payload that it takes.
+    pub example: &'static str,
+    /// Whether it runs for a tenant.
+    pub needs_tenant: bool,
+    /// How often it may fail before it rests.
+    pub attempts_max: u16,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// Says what is wrong with a payload.
+    pub check: fn(&RawValue) -> Result<(), serde_json::Error>,
+}
+
+impl Kind {
+    const fn of<J: Job>(summary: &'static str, example: &'static str) -> Self {
+        Self {
+            name: J::KIND,
+            summary,
+            example,
+            needs_tenant: true,
+            attempts_max: J::ATTEMPTS_MAX,
+            timeout: J::TIMEOUT,
+            check: |payload| serde_json::from_str::<J>(payload.get()).map(drop),
+        }
+    }
+}
+
+/// Every kind there is.
+#[must_use]
+pub const fn catalogue() -> &'static [Kind] {
+    const KINDS: &[Kind] = &[
+        Kind::of::<connector_sync::ConnectorSync>(
+            "reads a stream of a connector into the tenant's records",
+            r#"{"connector": "crm", "stream": "contacts"}"#,
+        ),
+        Kind::of::<tenant_provision::TenantProvision>(
+            "makes a tenant's role and database and brings them up to date",
+            "{}",
+        ),
+    ];
+    KINDS
+}
+
+/// The kinds as a worker runs them.
+#[must_use]
+pub fn registry(environment: Environment) -> Registry<Environment> {
+    Registry::new(environment)
+        .with::<connector_sync::ConnectorSync>()
+        .with::<tenant_provision::TenantProvision>()
+}
+
+/// The queue in which jobs of a region wait: only workers of that region claim from it.
+#[must_use]
+pub fn queue_of(region: &database::control::Region) -> String {
+    region.to_string()
+}
