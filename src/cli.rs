@@ -1,0 +1,213 @@
+//! The command line: what may be typed, and the way from there to the code that does it.
+//!
+//! A command is a file of the same name. Data goes to stdout, talk to stderr, and the exit code says what a script needs
+//! to know ([`exit`]).
+
+pub(crate) mod exit;
+mod follow;
+pub(crate) mod output;
+
+mod completions;
+mod config;
+mod connector;
+mod db;
+mod dev;
+mod doctor;
+mod job;
+mod queue;
+mod tenant;
+mod work;
+mod worker;
+
+use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    exit::{Exit, Failure},
+    output::Output,
+};
+use crate::{
+    config::Config,
+    lifecycle,
+    telemetry::Telemetry,
+    wiring::{Control, Schema},
+};
+
+const EXAMPLES: &str = "Examples:
+  tenure dev                              try it: a private Postgres, a sample source, a sync
+  tenure db migrate                       prepare the database that DATABASE_URL names
+  tenure work                             run a worker until SIGTERM
+  tenure connector sync ./crm.toml        read a source, as its file defines it
+  tenure job list --state failed --json   what needs attention, for a script
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused by state, 5 not permitted, 6 unreachable,
+8 an awaited job ended badly, 78 configuration, 124 timeout, 130 interrupted.";
+
+/// Durable background work on Postgres, accounted for.
+#[derive(Debug, Parser)]
+#[command(name = "tenure", version, after_help = EXAMPLES, max_term_width = 110, arg_required_else_help = true)]
+struct Cli {
+    /// The configuration file [default: $TENURE_CONFIG, else ./tenure.toml if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Answer with one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try everything on this machine: databases, a sample source, a worker, a sync
+    Dev(dev::Args),
+    /// Run a worker until it is told to stop
+    Work(work::Args),
+    /// Prepare the control database
+    #[command(subcommand)]
+    Db(db::Command),
+    /// Enqueue jobs and look after them
+    #[command(subcommand)]
+    Job(job::Command),
+    /// Look at queues, close and open them
+    #[command(subcommand)]
+    Queue(queue::Command),
+    /// Look at workers
+    #[command(subcommand)]
+    Worker(worker::Command),
+    /// Create tenants and look at them
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Check sources, see what they have, read them
+    #[command(subcommand)]
+    Connector(connector::Command),
+    /// Examine the set-up and say what to do about each finding
+    Doctor,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print a shell's completion script
+    Completions(completions::Args),
+}
+
+/// What a command is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    config: Arc<Config>,
+    output: Output,
+    /// Cancelled by the first signal.
+    shutdown: CancellationToken,
+}
+
+impl Context {
+    /// Opens the control database; its schema must be current.
+    async fn control(&self) -> anyhow::Result<Control> {
+        Control::open(self.config.clone(), self.output, Schema::Current).await
+    }
+
+    /// Opens the control database, does the work, and closes it whatever came of that.
+    async fn with_control<T>(
+        &self,
+        work: impl AsyncFnOnce(&Control) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let control = self.interruptible(self.control()).await?;
+        let done = work(&control).await;
+        close(control, done).await
+    }
+
+    /// Ends the work with the first signal. Only for work that may be dropped anywhere.
+    async fn interruptible<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.shutdown.cancelled() => Err(Failure::interrupted().into()),
+        }
+    }
+}
+
+/// Closes the database; the work's own error is worth more than one of closing.
+async fn close<T>(control: Control, done: anyhow::Result<T>) -> anyhow::Result<T> {
+    let closed = control.close().await.context("while closing the database");
+    let done = done?;
+    closed.map(|()| done)
+}
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let output = Output { json: cli.json };
+    match start(cli, output) {
+        Ok(exit) => exit.into(),
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let (exit, help) = exit::judge(&error);
+            output.error(&error, exit, help.as_deref());
+            exit.into()
+        }
+    }
+}
+
+/// How long tasks that are left over may take to end.
+const LEFT_OVER_MAX: Duration = Duration::from_secs(2);
+
+fn start(cli: Cli, output: Output) -> anyhow::Result<Exit> {
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args);
+    }
+    let config = Arc::new(Config::load(cli.config.as_deref())?);
+    // A worker's log is what it has to say; elsewhere the answer is, and only warnings belong beside it.
+    let log_filter =
+        if matches!(cli.command, Command::Work(_)) { &config.telemetry.log_filter } else { "warn" };
+    let telemetry = Telemetry::start(&config, log_filter)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let exit = runtime.block_on(async {
+        let context = Context { config, output, shutdown: lifecycle::listen()? };
+        run(cli.command, context).await
+    });
+    runtime.shutdown_timeout(LEFT_OVER_MAX);
+    telemetry.end();
+    exit
+}
+
+async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
+    match command {
+        Command::Dev(args) => dev::run(args, &context).await,
+        Command::Work(args) => work::run(args, &context).await,
+        Command::Db(command) => db::run(command, &context).await,
+        Command::Job(command) => job::run(command, &context).await,
+        Command::Queue(command) => queue::run(command, &context).await,
+        Command::Worker(command) => worker::run(command, &context).await,
+        Command::Tenant(command) => tenant::run(command, &context).await,
+        Command::Connector(command) => connector::run(command, &context).await,
+        Command::Doctor => doctor::run(&context).await,
+        Command::Config(command) => config::run(command, &context),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// A wrong command line, or a question for help, which is no error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && wants_json {
+        let text = error.render().to_string();
+        let message = text.trim_start_matches("error: ").trim_end();
+        Output { json: true }.plain_error(message, Exit::Usage, None, &[]);
+    } else if error.print().is_err() {
+        // Nobody is left to read it.
+        return ExitCode::SUCCESS;
+    }
+    if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
+}
+
+/// The name of whoever types, for the record of a job or a queue.
+fn operator() -> String {
+    let name =
+        ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
+    format!("{} by the command line", name.as_deref().unwrap_or("somebody"))
+}

@@ -1,0 +1,115 @@
+//! `tenure connector check|discover`: what a source is like, before anything is read from it.
+
+use std::{io, sync::Arc};
+
+use connectors::{Check, Definition, DiscoveredStream, LocalBudget, Outcome, Source};
+use serde::Serialize;
+
+use super::{
+    super::{
+        Context,
+        exit::Exit,
+        output::{Answer, Page, Table, Tone, with_spinner},
+        tenant,
+    },
+    Named,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    named: Named,
+    /// Only this stream
+    #[arg(long)]
+    stream: Option<String>,
+}
+
+pub(super) async fn check(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let definition = definition(&args.named, context).await?;
+    let streams = super::sync::chosen(&definition, args.stream.as_deref())?;
+    let source = Source::connect(&definition, Arc::new(LocalBudget::default())).await?;
+    let report = with_spinner("checking the source", source.check(&streams)).await;
+    let outcome = report.outcome();
+    context.output.answer(&Checked { connector: definition.name(), outcome, checks: &report.checks })?;
+    // What is wrong is a matter of set-up, which a person has to change.
+    Ok(if outcome == Outcome::Failed { Exit::Configuration } else { Exit::Ok })
+}
+
+pub(super) async fn discover(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let definition = definition(&args.named, context).await?;
+    let source = Source::connect(&definition, Arc::new(LocalBudget::default())).await?;
+    let mut streams = with_spinner("looking at the source", source.discover()).await?;
+    streams.retain(|stream| args.stream.as_ref().is_none_or(|name| *name == stream.name));
+    context.output.answer(&Discovered { connector: definition.name(), streams: &streams })?;
+    Ok(Exit::Ok)
+}
+
+/// From a file without any database of ours, else from the tenant's.
+async fn definition(named: &Named, context: &Context) -> anyhow::Result<Definition> {
+    if let Some(path) = named.file() {
+        return Named::read(path, context);
+    }
+    context
+        .with_control(async |control| {
+            let tenant = tenant::or_default(context, control, named.tenant.as_ref()).await?;
+            named.load(&control.tenant(&tenant).await?).await
+        })
+        .await
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    connector: &'a str,
+    outcome: Outcome,
+    checks: &'a [Check],
+}
+
+impl Answer for Checked<'_> {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        for check in self.checks {
+            let (tone, word) = match check.outcome {
+                Outcome::Ok => (Tone::Good, "ok     "),
+                Outcome::Warning => (Tone::Doubtful, "warning"),
+                Outcome::Failed => (Tone::Bad, "failed "),
+            };
+            let stream = check.stream.as_deref().map(|stream| format!(" {stream}")).unwrap_or_default();
+            page.toned_line(tone, word, format_args!("  {}{stream}: {}", check.name, check.message))?;
+            if let Some(advice) = &check.advice {
+                page.line(format_args!("           {advice}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Discovered<'a> {
+    connector: &'a str,
+    streams: &'a [DiscoveredStream],
+}
+
+impl Answer for Discovered<'_> {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let mut table = Table::new(["STREAM", "ROWS", "FIELDS", "KEY", "CURSOR", "PROBLEMS"]);
+        for stream in self.streams {
+            table.row([
+                stream.name.clone(),
+                stream.rows_estimated.map_or_else(|| "-".to_owned(), |rows| format!("~{rows}")),
+                stream.fields.len().to_string(),
+                or_dash(&stream.key.join(", ")),
+                or_dash(stream.cursor_candidates.first().map_or("", String::as_str)),
+                or_dash(&stream.problems.join("; ")),
+            ]);
+        }
+        page.table(&table)?;
+        for stream in self.streams {
+            page.blank()?;
+            page.line(stream.snippet.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}

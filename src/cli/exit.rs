@@ -1,0 +1,291 @@
+//! How the program ends: one exit code per thing that a script would do differently.
+//!
+//! The code is decided from the types in an error's chain, never from its text.
+
+use std::{error::Error, process::ExitCode};
+
+use connectors::{DefinitionError, ErrorClass, SourceError};
+use database::{
+    Class, connect::ConnectError, control::ControlError, embedded::EmbeddedError, migrate::MigrateError,
+    passwords::PasswordError, tenant::TenantError,
+};
+use jobs::connector_registry::RegistryError;
+use queue::{EnqueueError, RetryRefused, WorkerError};
+
+use crate::config::{ConfigError, Fault};
+
+/// The exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Ok = 0,
+    /// It did not work, for a reason that has no code of its own.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// What was named does not exist.
+    NotFound = 3,
+    /// The state of what was named does not admit it.
+    Refused = 4,
+    /// The role may not.
+    NotPermitted = 5,
+    /// A server did not answer.
+    Unreachable = 6,
+    /// A job that was waited for ended badly.
+    EndedBadly = 8,
+    /// The configuration, a connector's definition or the set-up is wrong (`EX_CONFIG` of sysexits).
+    Configuration = 78,
+    /// The time to wait was over.
+    Timeout = 124,
+    /// A signal ended it.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The name in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::Refused => "refused",
+            Self::NotPermitted => "not_permitted",
+            Self::Unreachable => "unreachable",
+            Self::EndedBadly => "ended_badly",
+            Self::Configuration => "configuration",
+            Self::Timeout => "timeout",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) what: String,
+    pub(crate) help: Option<String>,
+    /// The single faults, where there may be several.
+    pub(crate) faults: Vec<Fault>,
+    #[source]
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), help: Some(help.into()), faults: Vec::new(), cause: None }
+    }
+
+    /// A file with faults of its own.
+    pub(crate) fn faulty(what: impl Into<String>, faults: Vec<Fault>) -> Self {
+        Self { exit: Exit::Configuration, what: what.into(), help: None, faults, cause: None }
+    }
+
+    pub(crate) fn usage(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what, help)
+    }
+
+    pub(crate) fn not_found(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(Exit::NotFound, what, help)
+    }
+
+    pub(crate) fn refused(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(Exit::Refused, what, help)
+    }
+
+    pub(crate) fn configuration(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(Exit::Configuration, what, help)
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        Self {
+            exit: Exit::Interrupted,
+            what: "interrupted".to_owned(),
+            help: None,
+            faults: Vec::new(),
+            cause: None,
+        }
+    }
+
+    /// Keeps the error below.
+    pub(crate) fn by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+}
+
+/// The exit code for an error and what to do, decided by the outermost error in its chain that has a say.
+pub(crate) fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
+    let exit = error.chain().find_map(judge_one).unwrap_or(Exit::Failed);
+    let help = error.chain().find_map(|error| error.downcast_ref::<Failure>()?.help.clone());
+    (exit, help.or_else(|| general_help(exit)))
+}
+
+fn general_help(exit: Exit) -> Option<String> {
+    let help = match exit {
+        Exit::Unreachable => "`tenure doctor` tells what is in the way",
+        Exit::NotPermitted => "`tenure doctor` tells which role is used and what it lacks",
+        _ => return None,
+    };
+    Some(help.to_owned())
+}
+
+fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
+    None.or_else(|| error.downcast_ref().map(|failure: &Failure| failure.exit))
+        .or_else(|| error.downcast_ref().map(|_: &ConfigError| Exit::Configuration))
+        .or_else(|| error.downcast_ref().map(|_: &DefinitionError| Exit::Configuration))
+        .or_else(|| error.downcast_ref().map(|_: &PasswordError| Exit::Configuration))
+        .or_else(|| error.downcast_ref().map(|_: &EmbeddedError| Exit::Configuration))
+        .or_else(|| error.downcast_ref().map(of_connect))
+        .or_else(|| error.downcast_ref().and_then(of_enqueue))
+        .or_else(|| error.downcast_ref().and_then(of_retry))
+        .or_else(|| error.downcast_ref().and_then(of_control))
+        .or_else(|| error.downcast_ref().and_then(of_migrate))
+        .or_else(|| error.downcast_ref().and_then(of_worker))
+        .or_else(|| error.downcast_ref().and_then(of_tenant))
+        .or_else(|| error.downcast_ref().and_then(of_registry))
+        .or_else(|| error.downcast_ref().map(of_source))
+        .or_else(|| error.downcast_ref().map(of_database))
+}
+
+fn of_connect(error: &ConnectError) -> Exit {
+    match error {
+        ConnectError::Unreachable(_) => Exit::Unreachable,
+        ConnectError::NotPermitted(_) => Exit::NotPermitted,
+        ConnectError::BadUrl(_)
+        | ConnectError::Refused(_)
+        | ConnectError::NoSuchDatabase(_)
+        | ConnectError::TooOld(_)
+        | ConnectError::Other(_) => Exit::Configuration,
+    }
+}
+
+fn of_enqueue(error: &EnqueueError) -> Option<Exit> {
+    match error {
+        EnqueueError::PayloadTooLarge { .. } | EnqueueError::PayloadUnstorable(_) => Some(Exit::Usage),
+        EnqueueError::KeyReused { .. } => Some(Exit::Refused),
+        // The error below has a say.
+        _ => None,
+    }
+}
+
+fn of_retry(error: &RetryRefused) -> Option<Exit> {
+    match error {
+        RetryRefused::NotFound(_) => Some(Exit::NotFound),
+        RetryRefused::State { .. } | RetryRefused::KeyTaken { .. } => Some(Exit::Refused),
+        _ => None,
+    }
+}
+
+fn of_control(error: &ControlError) -> Option<Exit> {
+    match error {
+        ControlError::BadName(_) | ControlError::BadRegion(_) => Some(Exit::Usage),
+        ControlError::NoSuchTenant(_) => Some(Exit::NotFound),
+        ControlError::OtherRegion { .. } | ControlError::WrongState { .. } => Some(Exit::Refused),
+        ControlError::UnknownState(_) => Some(Exit::Configuration),
+        ControlError::Database(_) => None,
+    }
+}
+
+fn of_migrate(error: &MigrateError) -> Option<Exit> {
+    match error {
+        MigrateError::Edited(_) | MigrateError::Newer(_) => Some(Exit::Configuration),
+        MigrateError::Locked(_) => Some(Exit::Refused),
+        MigrateError::Step { .. } | MigrateError::Bookkeeping(_) => None,
+    }
+}
+
+fn of_worker(error: &WorkerError) -> Option<Exit> {
+    match error {
+        WorkerError::LeaseTooShort { .. } | WorkerError::Nothing => Some(Exit::Configuration),
+        _ => None,
+    }
+}
+
+fn of_tenant(error: &TenantError) -> Option<Exit> {
+    match error {
+        TenantError::NoSuchTenant(_) => Some(Exit::NotFound),
+        TenantError::OtherRegion { .. } | TenantError::NotActive { .. } => Some(Exit::Refused),
+        TenantError::OtherDatabase { .. } => Some(Exit::Configuration),
+        TenantError::Password(_) | TenantError::Control(_) | TenantError::Database(_) => None,
+        other => Some(of_class(other.class())),
+    }
+}
+
+fn of_registry(error: &RegistryError) -> Option<Exit> {
+    match error {
+        RegistryError::Unknown { .. } => Some(Exit::NotFound),
+        // The error below has a say.
+        _ => None,
+    }
+}
+
+fn of_source(error: &SourceError) -> Exit {
+    match error.class() {
+        ErrorClass::Transient => Exit::Unreachable,
+        ErrorClass::Configuration => Exit::Configuration,
+        ErrorClass::Throttled | ErrorClass::Poison | ErrorClass::Incomplete => Exit::Failed,
+    }
+}
+
+fn of_database(error: &sqlx::Error) -> Exit {
+    // insufficient_privilege
+    if error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42501") {
+        return Exit::NotPermitted;
+    }
+    of_class(database::classify(error))
+}
+
+fn of_class(class: Class) -> Exit {
+    match class {
+        Class::Transient => Exit::Unreachable,
+        Class::Configuration => Exit::Configuration,
+        Class::Fenced | Class::Permanent => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+    use queue::{JobId, State};
+
+    use super::*;
+
+    fn exit_of(error: impl Into<anyhow::Error>) -> Exit {
+        judge(&error.into().context("while testing")).0
+    }
+
+    fn io() -> sqlx::Error {
+        std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()
+    }
+
+    #[test]
+    fn the_type_below_any_context_decides() {
+        assert_eq!(exit_of(ConnectError::Unreachable(io())), Exit::Unreachable);
+        assert_eq!(exit_of(ConnectError::Refused(io())), Exit::Configuration);
+        assert_eq!(exit_of(ConnectError::NotPermitted(io())), Exit::NotPermitted);
+        assert_eq!(exit_of(RetryRefused::NotFound(JobId(1))), Exit::NotFound);
+        assert_eq!(exit_of(RetryRefused::State { id: JobId(1), state: State::Running }), Exit::Refused);
+        assert_eq!(exit_of(RetryRefused::Database(io())), Exit::Unreachable, "the error below has a say");
+        assert_eq!(exit_of(ControlError::BadName("A".into())), Exit::Usage);
+        assert_eq!(exit_of(TenantError::Control(ControlError::Database(io()))), Exit::Unreachable);
+        assert_eq!(exit_of(MigrateError::Newer(9)), Exit::Configuration);
+        assert_eq!(exit_of(anyhow::anyhow!("something else")), Exit::Failed);
+    }
+
+    #[test]
+    fn a_failure_outside_decides_and_keeps_its_help() {
+        let failure = Failure::refused("no", "do this").by(ConnectError::Unreachable(io()));
+        let error = anyhow::Error::from(failure).context("while testing");
+        assert_eq!(judge(&error), (Exit::Refused, Some("do this".to_owned())));
+        let timeout: anyhow::Result<()> = Err(Failure::new(Exit::Timeout, "late", "wait longer").into());
+        assert_eq!(judge(&timeout.context("outside").unwrap_err()).0, Exit::Timeout);
+    }
+}

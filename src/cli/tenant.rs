@@ -1,0 +1,262 @@
+//! `tenure tenant create|list|show`.
+
+mod find;
+
+use std::io;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use database::control::{self, Region, Tenant, TenantName, TenantState};
+use queue::{JobId, JobRecord, State};
+use serde::Serialize;
+
+pub(super) use self::find::{named, or_default};
+use super::{
+    Context,
+    exit::{Exit, Failure},
+    follow,
+    output::{Answer, Page, Table, bytes},
+};
+use crate::wiring::Control;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Enter a tenant and enqueue the job that makes its database; harmless to repeat
+    Create {
+        /// Its name: a letter a-z, then a-z, 0-9 and -, at most 40 in all
+        name: TenantName,
+        /// Where its data lies [default: the configured region]
+        #[arg(long)]
+        region: Option<Region>,
+        /// Wait until its database is there, with a worker of our own if there is no other
+        #[arg(long)]
+        wait: bool,
+        /// Say what would be done and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// All tenants
+    List,
+    /// One tenant: its state, its database, its size
+    Show {
+        /// Its name
+        name: TenantName,
+    },
+}
+
+pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
+    context
+        .with_control(async |control| match &command {
+            Command::Create { name, region, wait, dry_run } => {
+                let region = region.as_ref().unwrap_or(control.region());
+                if *dry_run {
+                    return would_create(context, control, name, region).await;
+                }
+                create(context, control, name, region, *wait).await
+            }
+            Command::List => context.interruptible(list(context, control)).await,
+            Command::Show { name } => context.interruptible(show(context, control, name)).await,
+        })
+        .await
+}
+
+async fn create(
+    context: &Context,
+    control: &Control,
+    name: &TenantName,
+    region: &Region,
+    wait: bool,
+) -> anyhow::Result<Exit> {
+    let (tenant, job) = enter(control, name, region).await?;
+    if !wait {
+        context.output.answer(&Created::of(&tenant, Some(job), false))?;
+        return Ok(Exit::Ok);
+    }
+    let tenant = provisioned(context, control, &tenant, job).await?;
+    context.output.answer(&Created::of(&tenant, Some(job), false))?;
+    Ok(Exit::Ok)
+}
+
+/// Enters the tenant and enqueues its provisioning, both or neither.
+pub(super) async fn enter(
+    control: &Control,
+    name: &TenantName,
+    region: &Region,
+) -> anyhow::Result<(Tenant, JobId)> {
+    let queue = control.queue();
+    let mut tx = queue.pool().begin().await?;
+    let tenant = control::create(&mut tx, name, region).await?;
+    let job = jobs::tenant_provision::job(&tenant)?.traceparent(crate::telemetry::traceparent());
+    let (enqueued, ring) = queue.enqueue_in(&mut tx, &[job]).await?;
+    tx.commit().await.context("while entering the tenant")?;
+    queue.ring(ring).await;
+    Ok((tenant, enqueued[0].id))
+}
+
+/// Waits until the job has provisioned the tenant.
+pub(super) async fn provisioned(
+    context: &Context,
+    control: &Control,
+    tenant: &Tenant,
+    job: JobId,
+) -> anyhow::Result<Tenant> {
+    let queue = jobs::queue_of(&tenant.region);
+    let ids = [job];
+    let waiting = follow::jobs(context, control, &ids, None);
+    let ended = follow::with_worker(context, control, &queue, waiting).await?;
+    must_have_succeeded(control, &ended[0], &format!("tenant {} was not provisioned", tenant.name)).await?;
+    named(control, &tenant.name).await
+}
+
+/// Refuses a job that ended badly, with the last error it left.
+pub(super) async fn must_have_succeeded(
+    control: &Control,
+    job: &JobRecord,
+    what: &str,
+) -> anyhow::Result<()> {
+    if job.state == State::Succeeded {
+        return Ok(());
+    }
+    let attempts = control.queue().attempts(job.id).await?;
+    let why = attempts.last().map_or_else(|| job.note.clone().unwrap_or_default(), |last| last.error.clone());
+    let help = format!("remove the cause, then `tenure job retry {}`", job.id);
+    Err(Failure::new(Exit::EndedBadly, format!("{what}: job {} is {}: {why}", job.id, job.state), help)
+        .into())
+}
+
+async fn would_create(
+    context: &Context,
+    control: &Control,
+    name: &TenantName,
+    region: &Region,
+) -> anyhow::Result<Exit> {
+    let existing = control::by_name(&mut *control.connection().await?, name).await?;
+    let created = match &existing {
+        Some(tenant) if tenant.region != *region => {
+            let what = format!("the tenant {name} exists already, in region {}", tenant.region);
+            return Err(Failure::refused(what, "choose another name, or name its region").into());
+        }
+        Some(tenant) => Created::of(tenant, None, true),
+        None => Created {
+            name: name.to_string(),
+            region: region.to_string(),
+            id: None,
+            state: None,
+            job: None,
+            dry_run: true,
+        },
+    };
+    context.output.answer(&created)?;
+    Ok(Exit::Ok)
+}
+
+#[derive(Serialize)]
+struct Created {
+    name: String,
+    region: String,
+    id: Option<String>,
+    state: Option<TenantState>,
+    job: Option<JobId>,
+    dry_run: bool,
+}
+
+impl Created {
+    fn of(tenant: &Tenant, job: Option<JobId>, dry_run: bool) -> Self {
+        Self {
+            name: tenant.name.to_string(),
+            region: tenant.region.to_string(),
+            id: Some(tenant.id.to_string()),
+            state: Some(tenant.state),
+            job,
+            dry_run,
+        }
+    }
+}
+
+impl Answer for Created {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let Self { name, region, .. } = self;
+        match (self.state, self.job) {
+            (None, _) => page.line(format_args!("would create the tenant {name} in region {region}")),
+            (Some(state), None) => page.line(format_args!("the tenant {name} exists already and is {state}")),
+            (Some(TenantState::Provisioning), Some(job)) => {
+                page.line(format_args!("tenant {name} in region {region}: job {job} makes its database"))?;
+                page.line(format_args!("follow it with `tenure job wait {job}`"))
+            }
+            (Some(state), Some(_)) => page.line(format_args!("tenant {name} in region {region} is {state}")),
+        }
+    }
+}
+
+async fn list(context: &Context, control: &Control) -> anyhow::Result<Exit> {
+    let tenants = control::list(&mut *control.connection().await?).await?;
+    context.output.answer(&Listed { tenants })?;
+    Ok(Exit::Ok)
+}
+
+#[derive(Serialize)]
+struct Listed {
+    tenants: Vec<Tenant>,
+}
+
+impl Answer for Listed {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        if self.tenants.is_empty() {
+            return page.line("there are no tenants: make one with `tenure tenant create NAME --wait`");
+        }
+        let mut table = Table::new(["NAME", "REGION", "STATE", "SCHEMA", "CREATED"]);
+        for tenant in &self.tenants {
+            table.row([
+                tenant.name.to_string(),
+                tenant.region.to_string(),
+                tenant.state.to_string(),
+                tenant.schema_version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
+                tenant.created_at.format("%Y-%m-%d %H:%M UTC").to_string(),
+            ]);
+        }
+        page.table(&table)
+    }
+}
+
+async fn show(context: &Context, control: &Control, name: &TenantName) -> anyhow::Result<Exit> {
+    let tenant = named(control, name).await?;
+    let mut conn = control.connection().await?;
+    // Not every role may ask for the size of a database that it cannot enter.
+    let size = database::health::database_size(&mut conn, &tenant.database_name).await.ok().flatten();
+    let connectors = match tenant.state {
+        TenantState::Active if tenant.region == *control.region() => {
+            jobs::connector_registry::list(&control.tenant(&tenant).await?).await?
+        }
+        _ => Vec::new(),
+    };
+    let newest_schema_version = database::migrate::newest(database::migrate::tenant());
+    context.output.answer(&Shown { tenant, newest_schema_version, size_bytes: size, connectors })?;
+    Ok(Exit::Ok)
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    tenant: Tenant,
+    newest_schema_version: i64,
+    size_bytes: Option<i64>,
+    connectors: Vec<String>,
+}
+
+impl Answer for Shown {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        const WIDTH: usize = 10;
+        let tenant = &self.tenant;
+        let size = self.size_bytes.and_then(|size| u64::try_from(size).ok());
+        let schema = tenant.schema_version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+        let connectors = if self.connectors.is_empty() { "-".to_owned() } else { self.connectors.join(", ") };
+        page.entry(WIDTH, "tenant", &tenant.name)?;
+        page.entry(WIDTH, "id", tenant.id)?;
+        page.entry(WIDTH, "region", &tenant.region)?;
+        page.entry(WIDTH, "state", tenant.state)?;
+        page.entry(WIDTH, "database", &tenant.database_name)?;
+        page.entry(WIDTH, "schema", format_args!("{schema} of {}", self.newest_schema_version))?;
+        page.entry(WIDTH, "size", size.map_or_else(|| "unknown".to_owned(), bytes))?;
+        page.entry(WIDTH, "connectors", connectors)
+    }
+}

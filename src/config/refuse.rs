@@ -1,0 +1,122 @@
+//! What a process refuses to start with, as far as the configuration alone tells. The rest needs the database and is
+//! refused in `wiring.rs`.
+
+use super::{Config, Database, Environment, fault::Faults};
+
+/// How many heartbeats a lease must survive: two may be lost.
+const HEARTBEATS_PER_LEASE: u32 = 3;
+
+pub(super) fn refuse(config: &Config, faults: &mut Faults) {
+    lease(config, faults);
+    pairs(config, faults);
+    metrics(config, faults);
+    traces(config, faults);
+    if config.environment == Environment::Production {
+        production(config, faults);
+    }
+}
+
+fn lease(config: &Config, faults: &mut Faults) {
+    let worker = &config.worker;
+    if worker.lease < worker.heartbeat * HEARTBEATS_PER_LEASE {
+        let what = format!(
+            "`worker.lease` of {:?} is shorter than three heartbeats of {:?}",
+            worker.lease, worker.heartbeat
+        );
+        faults.add(config.place("worker.lease"), what, "raise `worker.lease` or lower `worker.heartbeat`");
+    }
+    if worker.queues.iter().any(String::is_empty) {
+        faults.add(config.place("worker.queues"), "`worker.queues` has an empty name", "remove it");
+    }
+}
+
+/// Half of what only works together.
+fn pairs(config: &Config, faults: &mut Faults) {
+    let Database { url, direct_url, provisioning_url, .. } = &config.database;
+    let mut lonely = |path: &'static str, what: &str, help: &str| {
+        let at = [path.to_owned(), format!("{path}_file")];
+        let place = at.iter().find(|path| config.settings.contains_key(path.as_str()));
+        let place = place.map_or_else(|| "configuration".to_owned(), |path| config.place(path));
+        faults.add(place, format!("`{path}` {what}"), help);
+    };
+    if direct_url.is_some() && url.is_none() {
+        lonely(
+            "database.direct_url",
+            "is set without `database.url`",
+            "set `database.url` too, or remove it",
+        );
+    }
+    if provisioning_url.is_some() && url.is_none() {
+        lonely(
+            "database.provisioning_url",
+            "is set without `database.url`",
+            "set `database.url` too, or remove it",
+        );
+    }
+    if provisioning_url.is_some() && config.tenants.password_key_file.is_none() {
+        lonely(
+            "database.provisioning_url",
+            "is set without `tenants.password_key_file`",
+            "a tenant's role needs a password: set the key's file too",
+        );
+    }
+}
+
+fn metrics(config: &Config, faults: &mut Faults) {
+    if let Some(bind) = config.telemetry.metrics_bind
+        && !bind.ip().is_loopback()
+        && !config.telemetry.metrics_public
+    {
+        faults.add(
+            config.place("telemetry.metrics_bind"),
+            format!(
+                "`telemetry.metrics_bind` {bind} can be reached from other machines, without authentication"
+            ),
+            "bind to 127.0.0.1, or say that it is meant with `telemetry.metrics_public = true`",
+        );
+    }
+}
+
+fn traces(config: &Config, faults: &mut Faults) {
+    if config.telemetry.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
+        faults.add(
+            config.place("telemetry.otlp_endpoint"),
+            "`telemetry.otlp_endpoint` is set, but this program was built without the feature `otlp`",
+            "remove it, or build with `--features otlp`",
+        );
+    }
+}
+
+fn production(config: &Config, faults: &mut Faults) {
+    let Database { url, direct_url, provisioning_url, .. } = &config.database;
+    if url.is_none() {
+        faults.add(
+            config.place("environment"),
+            "production needs a database of its own: neither `database.url` nor `database.url_file` is set",
+            "set one; the private Postgres is for development",
+        );
+    }
+    if url.is_some() && config.tenants.password_key_file.is_none() {
+        faults.add(
+            config.place("environment"),
+            "production needs `tenants.password_key_file`",
+            "write 32 random bytes to a file of mode 0600 and name it",
+        );
+    }
+    let urls = [
+        ("database.url", url),
+        ("database.direct_url", direct_url),
+        ("database.provisioning_url", provisioning_url),
+    ];
+    for (path, url) in urls {
+        let Some(url) = url else { continue };
+        if url.is_plaintext() {
+            let what = format!("`{path}` {url} does not insist on encryption, which production needs");
+            faults.add(config.url_place(path), what, "add sslmode=verify-full (or at least require) to it");
+        }
+        if url.has_default_password() {
+            let what = format!("`{path}` {url} has an empty or a default password");
+            faults.add(config.url_place(path), what, "give the role a password of its own");
+        }
+    }
+}

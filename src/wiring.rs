@@ -1,0 +1,212 @@
+//! The composition root: from a configuration to a control database, an environment for jobs, a worker.
+//!
+//! Owns the choice of the database: the configured one, else a private Postgres in the data folder, which the process
+//! that started it stops. Refuses to go on with a schema that is not this program's, and in production with a role that
+//! has more powers than it needs.
+
+mod refuse;
+mod server;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock, OnceLock},
+};
+
+use anyhow::Context;
+use database::{
+    control::Region,
+    passwords::{self, DerivedPasswords, PasswordError, PasswordSource},
+    provision::Provisioner,
+    tenant::{Limits, Scope, TenantDatabases, TenantDb},
+};
+use jobs::Environment;
+use queue::{Queue, Retention, Worker, WorkerOptions};
+use sqlx::{
+    PgConnection, PgPool,
+    migrate::Migrator,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, Postgres},
+};
+
+pub(crate) use self::{refuse::powers, server::Server};
+use crate::{
+    cli::output::{Output, with_spinner},
+    config::Config,
+    telemetry,
+};
+
+/// The key of the tenants' passwords, in the data folder, where none is configured.
+const KEY_FILE: &str = "tenant.key";
+
+/// What to do about a schema that lags behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Schema {
+    /// Bring it up to date in a private Postgres, refuse to go on in any other.
+    Current,
+    /// Bring it up to date wherever it is.
+    Migrated,
+    /// Take it as it is.
+    Any,
+}
+
+/// The control database, opened, with what else a command may need.
+pub(crate) struct Control {
+    config: Arc<Config>,
+    server: Server,
+    queue: Queue,
+    tenants: OnceLock<(TenantDatabases, Provisioner)>,
+}
+
+impl Control {
+    /// Chooses the server, reaches the database and looks at its schema.
+    pub(crate) async fn open(config: Arc<Config>, output: Output, schema: Schema) -> anyhow::Result<Self> {
+        let server = Server::choose(&config, output).await?;
+        let connecting = database::connect::pool(server.control(), config.database.connections_max);
+        let connected = with_spinner("connecting to the database", connecting).await;
+        let pool: PgPool = connected.map_err(|error| server.unreachable(error))?;
+        let control = Self { config, server, queue: Queue::new(pool), tenants: OnceLock::new() };
+        match schema {
+            Schema::Any => {}
+            Schema::Migrated => drop(control.migrate().await?),
+            Schema::Current if control.is_private() => drop(control.migrate().await?),
+            Schema::Current => refuse::old_schema(&mut *control.connection().await?).await?,
+        }
+        refuse::powerful_role(&control).await?;
+        Ok(control)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Whether it is the private Postgres of the data folder.
+    pub(crate) fn is_private(&self) -> bool {
+        self.server.is_private()
+    }
+
+    /// A connection to the control database, for calls that take one.
+    pub(crate) async fn connection(&self) -> anyhow::Result<PoolConnection<Postgres>> {
+        self.queue.pool().acquire().await.context("while connecting to the control database")
+    }
+
+    /// The way to the server itself, where the control database's leads through a pooler.
+    pub(crate) fn direct(&self) -> &PgConnectOptions {
+        self.server.direct()
+    }
+
+    /// Brings the schemas up to date; answers what was done, with the name of the set it belongs to.
+    pub(crate) async fn migrate(&self) -> anyhow::Result<Vec<(&'static str, database::migrate::Applied)>> {
+        let mut conn = self.direct_connection().await?;
+        let mut ran = Vec::new();
+        for (name, set) in Self::sets() {
+            let applied = database::migrate::run(&mut conn, set).await;
+            let applied = applied.with_context(|| format!("while migrating the schema `{name}`"))?;
+            ran.extend(applied.into_iter().map(|applied| (name, applied)));
+        }
+        self.queue.prepare_history().await.context("while preparing the partitions of history")?;
+        Ok(ran)
+    }
+
+    /// The control database's sets of migrations.
+    pub(crate) fn sets() -> [(&'static str, &'static Migrator); 2] {
+        static QUEUE: LazyLock<Migrator> = LazyLock::new(queue::migrations);
+        [("control", database::migrate::control()), ("queue", &QUEUE)]
+    }
+
+    /// A connection past any pooler.
+    pub(crate) async fn direct_connection(&self) -> anyhow::Result<PgConnection> {
+        let opened = database::connect::connect(self.direct()).await;
+        Ok(opened.map_err(|error| self.server.unreachable(error))?)
+    }
+
+    /// Opens a tenant's database on behalf of whoever types.
+    pub(crate) async fn tenant(&self, tenant: &database::control::Tenant) -> anyhow::Result<TenantDb> {
+        let scope = Scope::of_request(tenant.id, self.region().clone());
+        let opened = self.tenants()?.0.open(scope).await;
+        opened.with_context(|| format!("while opening the database of tenant {}", tenant.name))
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.config.region
+    }
+
+    /// A worker of this process. Without queues it takes the configured ones, else those of the region.
+    pub(crate) async fn worker(&self, queues: Vec<String>) -> anyhow::Result<Worker> {
+        let (tenants, provisioner) = self.tenants()?;
+        let environment =
+            Environment::new(self.queue.clone(), tenants.clone(), provisioner.clone(), self.region().clone());
+        let options = self.worker_options(queues);
+        let started = Worker::start(self.direct().clone(), jobs::registry(environment), options).await;
+        started.context("while starting a worker")
+    }
+
+    fn worker_options(&self, queues: Vec<String>) -> WorkerOptions {
+        let settings = &self.config.worker;
+        let configured = [queues, settings.queues.clone()].into_iter().find(|queues| !queues.is_empty());
+        WorkerOptions {
+            queues: configured.unwrap_or_else(|| vec![jobs::queue_of(self.region())]),
+            slots: settings.slots,
+            lease: settings.lease,
+            heartbeat: settings.heartbeat,
+            grace: settings.grace,
+            poll_max: settings.poll_max,
+            retention: Retention { days: settings.history_days },
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            on_attempt: telemetry::on_attempt,
+        }
+    }
+
+    /// One per process: the limit of connections to tenants is kept there.
+    fn tenants(&self) -> anyhow::Result<&(TenantDatabases, Provisioner)> {
+        if let Some(made) = self.tenants.get() {
+            return Ok(made);
+        }
+        let passwords = self.passwords()?;
+        let limits = Limits { backends_max: self.config.tenants.backends_max, ..Limits::default() };
+        let pool = self.queue.pool().clone();
+        let tenants = TenantDatabases::new(pool, self.server.control().clone(), passwords.clone(), limits);
+        let provisioner = Provisioner::new(self.server.admin().clone(), passwords);
+        Ok(self.tenants.get_or_init(|| (tenants, provisioner)))
+    }
+
+    fn passwords(&self) -> anyhow::Result<Arc<dyn PasswordSource>> {
+        let path = match &self.config.tenants.password_key_file {
+            Some(path) => path.clone(),
+            None => own_key_file(&self.data_folder()?)?,
+        };
+        Ok(Arc::new(DerivedPasswords::from_file(&path)?))
+    }
+
+    /// The folder for what belongs to this machine.
+    pub(crate) fn data_folder(&self) -> anyhow::Result<PathBuf> {
+        Ok(server::data_folder(&self.config)?)
+    }
+
+    /// Closes what is open and stops the private Postgres if this process started it.
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
+        drop(self.tenants);
+        self.queue.pool().close().await;
+        self.server.stop().await
+    }
+}
+
+/// The key in the data folder, made at the first use.
+fn own_key_file(folder: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("while making the data folder {}", folder.display()))?;
+    let path = folder.join(KEY_FILE);
+    match passwords::generate_key_file(&path) {
+        // Another process may have made it in this moment.
+        Err(PasswordError::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    Ok(path)
+}

@@ -1,0 +1,156 @@
+//! The rules of the house that no compiler knows. Each failure says what to do.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The workspace's own crates that a manifest depends on, tests excluded.
+fn dependencies(manifest: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(manifest)).unwrap();
+    let manifest: toml::Table = text.parse().unwrap();
+    let crates = ["database", "queue", "connectors", "jobs", "tenure"];
+    let named = manifest["dependencies"].as_table().unwrap().keys();
+    named.filter(|name| crates.contains(&name.as_str())).cloned().collect()
+}
+
+#[test]
+fn arrows_between_crates_point_one_way() {
+    for (manifest, allowed) in [
+        ("crates/queue/Cargo.toml", &[][..]),
+        ("crates/database/Cargo.toml", &[]),
+        ("crates/connectors/Cargo.toml", &[]),
+        ("jobs/Cargo.toml", &["connectors", "database", "queue"]),
+        ("Cargo.toml", &["connectors", "database", "jobs", "queue"]),
+    ] {
+        let forbidden: Vec<_> =
+            dependencies(manifest).into_iter().filter(|name| !allowed.contains(&name.as_str())).collect();
+        assert!(
+            forbidden.is_empty(),
+            "{manifest} depends on {forbidden:?}; the arrows are src → jobs → connectors → queue, database: \
+             move what is needed down, or pass it in as a value"
+        );
+    }
+}
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&entry).unwrap();
+                found.push((entry, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} has no sources: this test looks at the wrong place");
+    found
+}
+
+#[test]
+fn src_holds_no_sql() {
+    let sql = [
+        "query!(",
+        "query_as!(",
+        "query_scalar!(",
+        "query_file",
+        "sqlx::query",
+        "raw_sql",
+        "\"select ",
+        "\"insert into ",
+        "\"update ",
+        "\"delete from ",
+        "\"create table",
+        "\"with ",
+    ];
+    for (file, text) in sources("src") {
+        let found: Vec<_> = sql.iter().filter(|sign| text.to_lowercase().contains(**sign)).collect();
+        assert!(
+            found.is_empty(),
+            "{} has SQL ({found:?}): put the statement beside the function it serves, in crates/* or jobs",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn jobs_see_no_environment_no_configuration_and_no_http() {
+    for (file, text) in sources("jobs/src") {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for sign in ["std::env", "env::var", "reqwest", "axum", "toml::"] {
+            assert!(
+                !code.contains(sign) || file.ends_with("testing.rs") || file.ends_with("tests.rs"),
+                "{} uses {sign}: a job gets values from Environment",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_queue_names_no_kind_and_no_tenant_rule() {
+    for (file, text) in sources("crates/queue/src") {
+        for kind in jobs::catalogue() {
+            assert!(
+                !text.contains(kind.name),
+                "{} names the kind {}: the engine knows leases and states only",
+                file.display(),
+                kind.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_kind_is_registered_and_passes_the_battery() {
+    let catalogue: BTreeSet<&str> = jobs::catalogue().iter().map(|kind| kind.name).collect();
+    let library = fs::read_to_string(root().join("jobs/src/lib.rs")).unwrap();
+    let mut found = BTreeSet::new();
+    for (file, text) in sources("jobs/src") {
+        let Some(name) =
+            text.split("const KIND: &'static str = \"").nth(1).and_then(|rest| rest.split('"').next())
+        else {
+            continue;
+        };
+        let stem = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(name, stem, "the kind {name} lives in {}: name the file after the kind", file.display());
+        assert!(catalogue.contains(name), "the kind {name} is missing in jobs::catalogue(): add its line");
+        let registered = format!(".with::<{stem}::");
+        assert!(
+            library.contains(&registered),
+            "the kind {name} is missing in jobs::registry(): add `{registered}…>()`"
+        );
+        let tests = file.with_extension("").join("tests.rs");
+        let tests = fs::read_to_string(tests).unwrap_or_default();
+        assert!(
+            text.contains("battery(") || tests.contains("battery("),
+            "the kind {name} does not pass the battery: end its file with a test that calls testing::battery"
+        );
+        found.insert(name.to_owned());
+    }
+    let without_file: Vec<_> = catalogue.iter().filter(|name| !found.contains(**name)).collect();
+    assert!(without_file.is_empty(), "kinds of the catalogue without a file in jobs/src: {without_file:?}");
+}
+
+#[test]
+fn payload_examples_of_the_catalogue_are_taken() {
+    for kind in jobs::catalogue() {
+        let example = serde_json::from_str(kind.example).unwrap();
+        (kind.check)(example)
+            .unwrap_or_else(|error| panic!("the example of {} is refused: {error}", kind.name));
+        let unknown = serde_json::from_str(r#"{"no_such_field": 1}"#).unwrap();
+        assert!(
+            (kind.check)(unknown).is_err(),
+            "{} takes unknown fields: add deny_unknown_fields",
+            kind.name
+        );
+    }
+}
