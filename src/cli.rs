@@ -7,6 +7,7 @@ pub(crate) mod exit;
 mod follow;
 pub(crate) mod output;
 
+mod bench;
 mod completions;
 mod config;
 mod connector;
@@ -86,6 +87,9 @@ enum Command {
     Connector(connector::Command),
     /// Examine the set-up and say what to do about each finding
     Doctor,
+    /// Measure the engine on the configured database
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -105,7 +109,7 @@ pub(crate) struct Context {
 impl Context {
     /// Opens the control database; its schema must be current.
     async fn control(&self) -> anyhow::Result<Control> {
-        Control::open(self.config.clone(), self.output, Schema::Current).await
+        Box::pin(Control::open(self.config.clone(), self.output, Schema::Current)).await
     }
 
     /// Opens the control database, does the work, and closes it whatever came of that.
@@ -114,7 +118,7 @@ impl Context {
         work: impl AsyncFnOnce(&Control) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let control = self.interruptible(self.control()).await?;
-        let done = work(&control).await;
+        let done = Box::pin(work(&control)).await;
         close(control, done).await
     }
 
@@ -122,7 +126,7 @@ impl Context {
     async fn interruptible<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
             biased;
-            done = work => done,
+            done = Box::pin(work) => done,
             () = self.shutdown.cancelled() => Err(Failure::interrupted().into()),
         }
     }
@@ -156,6 +160,9 @@ pub(crate) fn main() -> ExitCode {
 /// How long tasks that are left over may take to end.
 const LEFT_OVER_MAX: Duration = Duration::from_secs(2);
 
+/// What commands log other than `work`: slow statements are for those who look after the server.
+const QUIET: &str = "warn,sqlx::query=error";
+
 fn start(cli: Cli, output: Output) -> anyhow::Result<Exit> {
     if let Command::Completions(args) = &cli.command {
         return completions::run(args);
@@ -163,7 +170,7 @@ fn start(cli: Cli, output: Output) -> anyhow::Result<Exit> {
     let config = Arc::new(Config::load(cli.config.as_deref())?);
     // A worker's log is what it has to say; elsewhere the answer is, and only warnings belong beside it.
     let log_filter =
-        if matches!(cli.command, Command::Work(_)) { &config.telemetry.log_filter } else { "warn" };
+        if matches!(cli.command, Command::Work(_)) { &config.telemetry.log_filter } else { QUIET };
     let telemetry = Telemetry::start(&config, log_filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
@@ -186,7 +193,8 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Tenant(command) => tenant::run(command, &context).await,
         Command::Connector(command) => connector::run(command, &context).await,
         Command::Doctor => doctor::run(&context).await,
-        Command::Config(command) => config::run(command, &context),
+        Command::Bench(command) => bench::run(command, &context).await,
+        Command::Config(command) => config::run(&command, &context),
         Command::Completions(args) => completions::run(&args),
     }
 }

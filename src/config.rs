@@ -148,7 +148,7 @@ impl Config {
             Ok(text) => layers::lay_file(&mut settings, path, &text, &mut faults),
             Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
-                faults.add(path.display(), format!("the file cannot be read: {error}"), "correct the path")
+                faults.add(path.display(), format!("the file cannot be read: {error}"), "correct the path");
             }
         }
         layers::lay_environment(&mut settings, variables.into_iter(), &mut faults);

@@ -42,6 +42,10 @@ impl Telemetry {
     }
 
     /// Sends what is left.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        expect(clippy::unused_self, reason = "without traces nothing is left to send")
+    )]
     pub(crate) fn end(self) {
         #[cfg(feature = "otlp")]
         if let Some(traces) = self.traces {

@@ -62,7 +62,7 @@ fn src_holds_no_sql() {
         "query_as!(",
         "query_scalar!(",
         "query_file",
-        "sqlx::query",
+        "sqlx::query(",
         "raw_sql",
         "\"select ",
         "\"insert into ",

@@ -20,7 +20,7 @@ pub(super) enum Command {
     Show,
 }
 
-pub(super) fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
+pub(super) fn run(command: &Command, context: &Context) -> anyhow::Result<Exit> {
     // With faults the program has not come this far.
     match command {
         Command::Check => context
@@ -77,7 +77,7 @@ fn shown_value(setting: &Setting, is_secret: bool) -> String {
         Value::Text(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
         Value::Boolean(value) => value.to_string(),
-        Value::List(items) => items.join(", "),
+        Value::List(items) => format!("[{}]", items.join(", ")),
     }
 }
 
@@ -86,7 +86,7 @@ impl Answer for Shown {
         let mut table = Table::new(["KEY", "VALUE", "FROM"]);
         for ShownSetting { key, value, origin, .. } in &self.settings {
             let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-            table.row([(*key).to_owned(), or_none(value), or_none(origin)]);
+            table.row(&[(*key).to_owned(), or_none(value), or_none(origin)]);
         }
         page.table(&table)
     }

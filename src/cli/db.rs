@@ -191,7 +191,7 @@ impl Answer for Status {
         for status in &self.schemas {
             let numbers = [status.version.to_string(), status.newest.to_string(), status.pending.to_string()];
             let [version, newest, pending] = numbers;
-            table.row([status.schema.clone(), version, newest, pending]);
+            table.row(&[status.schema.clone(), version, newest, pending]);
         }
         page.table(&table)
     }

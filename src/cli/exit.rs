@@ -237,7 +237,8 @@ fn of_source(error: &SourceError) -> Exit {
 
 fn of_database(error: &sqlx::Error) -> Exit {
     // insufficient_privilege
-    if error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42501") {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    if code.is_some_and(|code| code == "42501") {
         return Exit::NotPermitted;
     }
     of_class(database::classify(error))

@@ -73,6 +73,7 @@ impl Output {
     }
 
     /// Says something about what is going on.
+    #[expect(clippy::unused_self, reason = "whoever talks holds the value that answers too")]
     pub(crate) fn say(self, text: &str) {
         above_progress(|| {
             // Nobody is left to hear that talking failed.

@@ -101,7 +101,7 @@ impl Answer for Listed {
                     queue.pause_reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
                 format!("since {} by {by}{reason}", at.format("%Y-%m-%d %H:%M UTC"))
             });
-            table.row([
+            table.row(&[
                 queue.name.clone(),
                 queue.ready.to_string(),
                 queue.oldest_ready_secs.map_or_else(|| "-".to_owned(), age),

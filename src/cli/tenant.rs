@@ -206,7 +206,7 @@ impl Answer for Listed {
         }
         let mut table = Table::new(["NAME", "REGION", "STATE", "SCHEMA", "CREATED"]);
         for tenant in &self.tenants {
-            table.row([
+            table.row(&[
                 tenant.name.to_string(),
                 tenant.region.to_string(),
                 tenant.state.to_string(),

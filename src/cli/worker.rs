@@ -88,7 +88,7 @@ impl Answer for Listed {
         }
         let mut table = Table::new(["NAME", "STATE", "QUEUES", "RUNNING", "SLOTS", "SEEN", "VERSION"]);
         for worker in &self.workers {
-            table.row([
+            table.row(&[
                 worker.name.clone(),
                 worker.state.to_owned(),
                 worker.queues.join(","),

@@ -87,13 +87,11 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, path: &str) -> Option<String> {
-        match &self.settings.get(path)?.value {
-            Value::Text(text) => Some(text.clone()),
-            _ => {
-                self.wrong(path, "must be text", "write it in quotes");
-                None
-            }
+        if let Value::Text(text) = &self.settings.get(path)?.value {
+            return Some(text.clone());
         }
+        self.wrong(path, "must be text", "write it in quotes");
+        None
     }
 
     fn path(&mut self, path: &str) -> Option<PathBuf> {

@@ -52,5 +52,8 @@ pub(crate) fn powers(findings: &[roles::Finding]) -> String {
         roles::Finding::BypassRls => "a role that passes over row security",
         roles::Finding::CreateRole => "a role that makes roles",
     };
+    if findings.contains(&roles::Finding::Superuser) {
+        return word(&roles::Finding::Superuser).to_owned();
+    }
     findings.iter().map(word).collect::<Vec<_>>().join(" or ")
 }

@@ -107,9 +107,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_long_pause_is_answered_with_its_length_instead_of_a_wait() {
         let budget = LocalBudget::default();
-        budget.throttled(&bucket(), Duration::from_secs(60)).await;
-        assert_eq!(budget.acquire(&bucket()).await, Err(Duration::from_secs(60)));
-        tokio::time::advance(Duration::from_secs(60)).await;
+        budget.throttled(&bucket(), Duration::from_mins(1)).await;
+        assert_eq!(budget.acquire(&bucket()).await, Err(Duration::from_mins(1)));
+        tokio::time::advance(Duration::from_mins(1)).await;
         assert_eq!(budget.acquire(&bucket()).await, Ok(()));
     }
 }

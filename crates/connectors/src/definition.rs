@@ -25,7 +25,8 @@ use crate::secret::SecretText;
 pub(crate) use fault::nearest;
 pub use fault::{DefinitionError, DefinitionFault};
 pub use http::{
-    Auth, CursorParam, Format, HttpDefinition, HttpStream, Method, Order, Pagination, ParamFormat, RateLimit, TokenPlace,
+    Auth, CursorParam, Format, HttpDefinition, HttpStream, Method, Order, Pagination, ParamFormat, RateLimit,
+    TokenPlace,
 };
 
 /// A connector as its file defines it.
@@ -61,7 +62,9 @@ pub struct PostgresDefinition {
 
 impl fmt::Debug for PostgresDefinition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresDefinition").field("statement_timeout", &self.statement_timeout).finish_non_exhaustive()
+        f.debug_struct("PostgresDefinition")
+            .field("statement_timeout", &self.statement_timeout)
+            .finish_non_exhaustive()
     }
 }
 

@@ -100,7 +100,8 @@ pub(crate) fn scalar(raw: &RawValue) -> Option<Scalar> {
 pub(crate) fn key_text(record: &str, key: &[FieldPath]) -> Result<String, Flaw> {
     let mut parts = Vec::with_capacity(key.len());
     for field in key {
-        let missing = || Flaw::new(RejectReason::MissingKey, format!("the key field {field} is missing or null"));
+        let missing =
+            || Flaw::new(RejectReason::MissingKey, format!("the key field {field} is missing or null"));
         match scalar(at(record, field.names()).ok_or_else(missing)?) {
             None => {
                 let detail = format!("the key field {field} is not one plain value");
@@ -150,7 +151,8 @@ impl Agreed {
     pub(crate) fn new(fields: &[FieldPath]) -> Self {
         let mut root = Self::default();
         for field in fields {
-            let leaf = field.names().iter().fold(&mut root, |at, name| at.below.entry(name.clone()).or_default());
+            let leaf =
+                field.names().iter().fold(&mut root, |at, name| at.below.entry(name.clone()).or_default());
             leaf.whole = true;
         }
         root
@@ -218,10 +220,14 @@ mod tests {
 
     #[test]
     fn a_key_is_the_text_of_its_scalar_or_of_an_array() {
-        let record = r#"{"id": 12345678901234567890123, "name": "a\u00e9\"", "at": {"city": "X"}, "n": null}"#;
+        let record =
+            r#"{"id": 12345678901234567890123, "name": "a\u00e9\"", "at": {"city": "X"}, "n": null}"#;
         assert_eq!(key_text(record, &[field("id")]).unwrap(), "12345678901234567890123");
         assert_eq!(key_text(record, &[field("name")]).unwrap(), "aé\"");
-        assert_eq!(key_text(record, &[field("at.city"), field("id"), field("name")]).unwrap(), r#"["X", 12345678901234567890123, "aé\""]"#);
+        assert_eq!(
+            key_text(record, &[field("at.city"), field("id"), field("name")]).unwrap(),
+            r#"["X", 12345678901234567890123, "aé\""]"#
+        );
     }
 
     #[test]
@@ -239,7 +245,10 @@ mod tests {
         let agreed = Agreed::new(&[field("id"), field("at.city"), field("items.price")]);
         let record = r#"{"id": 1.500e3, "ssn": "078-05-1120", "at": {"city": "X", "street": "Y"},
                          "items": [{"price": 2.00, "cost": 1}, {"cost": 2}, 7, null]}"#;
-        assert_eq!(agreed.cut(record).unwrap(), r#"{"id":1.500e3,"at":{"city":"X"},"items":[{"price":2.00},{},null]}"#);
+        assert_eq!(
+            agreed.cut(record).unwrap(),
+            r#"{"id":1.500e3,"at":{"city":"X"},"items":[{"price":2.00},{},null]}"#
+        );
     }
 
     #[test]

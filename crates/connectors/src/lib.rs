@@ -34,9 +34,9 @@ mod testing;
 pub use budget::{Bucket, LocalBudget, RequestBudget};
 pub use cursor::{CursorFault, CursorType, CursorValue};
 pub use definition::{
-    Auth, CursorParam, CursorRule, Definition, DefinitionError, DefinitionFault, Deletions, FieldPath, Format,
-    HttpDefinition, HttpStream, Kind, Method, Order, Pagination, ParamFormat, PostgresDefinition, RateLimit,
-    Settle, Stream, StreamOrigin, TokenPlace,
+    Auth, CursorParam, CursorRule, Definition, DefinitionError, DefinitionFault, Deletions, FieldPath,
+    Format, HttpDefinition, HttpStream, Kind, Method, Order, Pagination, ParamFormat, PostgresDefinition,
+    RateLimit, Settle, Stream, StreamOrigin, TokenPlace,
 };
 pub use error::{ErrorClass, Place, SourceError};
 pub use record::{Batch, KeyRange, Record, RejectReason, Rejected};

@@ -130,7 +130,8 @@ mod tests {
     }
 
     fn progress(settle: Settle, committed: Option<CursorValue>) -> Progress {
-        let kind = if matches!(settle, Settle::Time(_)) { CursorType::Timestamp } else { CursorType::Integer };
+        let kind =
+            if matches!(settle, Settle::Time(_)) { CursorType::Timestamp } else { CursorType::Integer };
         let rule = CursorRule { field: FieldPath(vec!["c".into()]), kind, settle };
         let started = "2026-03-01T12:00:00Z".parse().unwrap();
         Progress::new(&rule, committed, started, true, Seen::default())

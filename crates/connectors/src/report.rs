@@ -70,7 +70,9 @@ impl CheckReport {
                 (chain(what, cause.as_deref()), Some(advice.clone()))
             }
             crate::SourceError::Poison { what, advice, .. }
-            | crate::SourceError::Incomplete { why: what, advice, .. } => (what.clone(), Some(advice.clone())),
+            | crate::SourceError::Incomplete { why: what, advice, .. } => {
+                (what.clone(), Some(advice.clone()))
+            }
             crate::SourceError::Transient { what, cause, .. } => (chain(what, cause.as_deref()), None),
             crate::SourceError::Throttled { .. } => (error.to_string(), None),
         };

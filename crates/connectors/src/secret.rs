@@ -83,7 +83,9 @@ impl Scrubber {
 
     /// `text` with every secret replaced.
     pub(crate) fn clean(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), "[secret]"))
+        self.secrets
+            .iter()
+            .fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), "[secret]"))
     }
 
     /// The beginning of `bytes` as one line of text, scrubbed. Scrubbed *before* it is cut: a cut through a

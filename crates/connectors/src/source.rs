@@ -19,8 +19,8 @@ pub struct Source {
 
 #[derive(Debug)]
 enum Driver {
-    Postgres(PgSource),
-    Http(HttpSource),
+    Postgres(Box<PgSource>),
+    Http(Box<HttpSource>),
 }
 
 /// How a caller wants to be served.
@@ -51,8 +51,12 @@ impl Source {
         let place = Place { connector: definition.name().to_owned(), stream: None };
         let streams = definition.streams().to_vec();
         let driver = match definition.kind() {
-            Kind::Postgres(postgres) => Driver::Postgres(PgSource::prepare(place, postgres, streams).await?),
-            Kind::Http(http) => Driver::Http(HttpSource::prepare(place, http, streams, budget).await?),
+            Kind::Postgres(postgres) => {
+                Driver::Postgres(Box::new(PgSource::prepare(place, postgres, streams).await?))
+            }
+            Kind::Http(http) => {
+                Driver::Http(Box::new(HttpSource::prepare(place, http, streams, budget).await?))
+            }
         };
         Ok(Self { driver })
     }

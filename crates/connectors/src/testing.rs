@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::{Batch, Definition, LocalBudget, ReadOptions, Reader, Rejected, Source, SourceError, State, Stream};
+use crate::{
+    Batch, Definition, LocalBudget, ReadOptions, Reader, Rejected, Source, SourceError, State, Stream,
+};
 
 /// An empty database that serves as a source.
 pub(crate) struct Database {
@@ -120,7 +122,12 @@ impl Sink {
     }
 
     /// One whole run with one reader.
-    pub(crate) async fn run(&mut self, source: &Source, stream: &Stream, batch: usize) -> Result<(), SourceError> {
+    pub(crate) async fn run(
+        &mut self,
+        source: &Source,
+        stream: &Stream,
+        batch: usize,
+    ) -> Result<(), SourceError> {
         self.clear_counts();
         let mut reader = source.read(stream, &self.state, self.options(batch)).await?;
         self.drain(&mut reader).await

@@ -160,7 +160,10 @@ async fn notifications_arrive(
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen(CHANNEL).await?;
     sqlx::query!("-- health.notify\nselect pg_notify($1, '')", CHANNEL).execute(from).await?;
-    Ok(matches!(tokio::time::timeout(NOTIFICATION_MAX, listener.recv()).await, Ok(Ok(_))))
+    let heard = matches!(tokio::time::timeout(NOTIFICATION_MAX, listener.recv()).await, Ok(Ok(_)));
+    drop(listener);
+    pool.close().await;
+    Ok(heard)
 }
 
 async fn try_lock(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {

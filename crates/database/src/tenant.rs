@@ -184,7 +184,7 @@ impl TenantDb {
 
     /// A connection on which these statements have begun a transaction.
     async fn begin(&self, statements: &str) -> Result<Backend, TenantError> {
-        // Letters, digits, hyphens and spaces: nothing that could end the literal.
+        // Letters, digits, hyphens, slashes and spaces: nothing that could end the literal.
         let name = identity::application_name(&self.tenant, self.scope.claim());
         loop {
             let mut backend = self.pool.acquire(&self.scope).await?;

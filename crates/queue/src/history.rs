@@ -35,24 +35,44 @@ impl Default for Retention {
 
 /// Makes the partitions of yesterday, today and the next days that are missing.
 pub(crate) async fn ensure_partitions(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // Most looks find nothing to do, and must not wait for a process that is at it.
+    if missing_partitions(conn).await?.is_empty() {
+        return Ok(());
+    }
     let mut tx = conn.begin().await?;
     lock(&mut tx).await?;
-    let today = today(&mut tx).await?;
-    for offset in 0..=DAYS_AHEAD + 1 {
-        // Yesterday's too: a clock that is set back must not stop jobs from finishing.
-        let day = today - Days::new(1) + Days::new(offset);
-        for table in TABLES {
-            ensure_partition(&mut tx, table, day).await?;
-        }
+    for (table, day) in missing_partitions(&mut tx).await? {
+        make_partition(&mut tx, table, day).await?;
     }
     tx.commit().await
 }
 
+/// A process that freezes with the lock would keep every other from starting: the server ends its session.
 async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("-- queue.lock_history_briefly\nset local idle_in_transaction_session_timeout = '5s'")
+        .execute(&mut *conn)
+        .await?;
     sqlx::query!("-- queue.lock_history\nselect pg_advisory_xact_lock($1)", LOCK)
         .fetch_one(conn)
         .await
         .map(drop)
+}
+
+async fn missing_partitions(conn: &mut PgConnection) -> Result<Vec<(&'static str, NaiveDate)>, sqlx::Error> {
+    // Yesterday's too: a clock that is set back must not stop jobs from finishing.
+    let yesterday = today(conn).await? - Days::new(1);
+    let days = (0..=DAYS_AHEAD + 1).map(|offset| yesterday + Days::new(offset));
+    let wanted: Vec<_> = days.flat_map(|day| TABLES.map(|table| (table, day))).collect();
+    let names: Vec<String> = wanted.iter().map(|(table, day)| partition(table, *day)).collect();
+    let present = sqlx::query_scalar!(
+        r#"-- queue.present_partitions
+        select to_regclass(name) is not null as "present!" from unnest($1::text[]) with ordinality as n(name, i)
+        order by i"#,
+        &names
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(wanted.into_iter().zip(present).filter(|(_, present)| !present).map(|(wanted, _)| wanted).collect())
 }
 
 async fn today(conn: &mut PgConnection) -> Result<NaiveDate, sqlx::Error> {
@@ -66,18 +86,8 @@ fn partition(table: &str, day: NaiveDate) -> String {
     format!("queue.{table}_{}", day.format("%Y%m%d"))
 }
 
-async fn ensure_partition(conn: &mut PgConnection, table: &str, day: NaiveDate) -> Result<(), sqlx::Error> {
+async fn make_partition(conn: &mut PgConnection, table: &str, day: NaiveDate) -> Result<(), sqlx::Error> {
     let name = partition(table, day);
-    let exists = sqlx::query_scalar!(
-        r#"-- queue.has_partition
-        select to_regclass($1) is not null as "exists!""#,
-        name
-    )
-    .fetch_one(&mut *conn)
-    .await?;
-    if exists {
-        return Ok(());
-    }
     let next = day + Days::new(1);
     let statement = format!(
         "-- queue.make_partition

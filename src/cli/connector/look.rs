@@ -25,34 +25,42 @@ pub(crate) struct Args {
 }
 
 pub(super) async fn check(args: Args, context: &Context) -> anyhow::Result<Exit> {
-    let definition = definition(&args.named, context).await?;
-    let streams = super::sync::chosen(&definition, args.stream.as_deref())?;
-    let source = Source::connect(&definition, Arc::new(LocalBudget::default())).await?;
-    let report = with_spinner("checking the source", source.check(&streams)).await;
-    let outcome = report.outcome();
-    context.output.answer(&Checked { connector: definition.name(), outcome, checks: &report.checks })?;
-    // What is wrong is a matter of set-up, which a person has to change.
-    Ok(if outcome == Outcome::Failed { Exit::Configuration } else { Exit::Ok })
+    with_definition(&args.named, context, async |definition| {
+        let streams = super::sync::chosen(definition, args.stream.as_deref())?;
+        let source = Source::connect(definition, Arc::new(LocalBudget::default())).await?;
+        let report = with_spinner("checking the source", source.check(&streams)).await;
+        let outcome = report.outcome();
+        context.output.answer(&Checked { connector: definition.name(), outcome, checks: &report.checks })?;
+        Ok(if outcome == Outcome::Failed { Exit::Failed } else { Exit::Ok })
+    })
+    .await
 }
 
 pub(super) async fn discover(args: Args, context: &Context) -> anyhow::Result<Exit> {
-    let definition = definition(&args.named, context).await?;
-    let source = Source::connect(&definition, Arc::new(LocalBudget::default())).await?;
-    let mut streams = with_spinner("looking at the source", source.discover()).await?;
-    streams.retain(|stream| args.stream.as_ref().is_none_or(|name| *name == stream.name));
-    context.output.answer(&Discovered { connector: definition.name(), streams: &streams })?;
-    Ok(Exit::Ok)
+    with_definition(&args.named, context, async |definition| {
+        let source = Source::connect(definition, Arc::new(LocalBudget::default())).await?;
+        let mut streams = with_spinner("looking at the source", source.discover()).await?;
+        streams.retain(|stream| args.stream.as_ref().is_none_or(|name| *name == stream.name));
+        context.output.answer(&Discovered { connector: definition.name(), streams: &streams })?;
+        Ok(Exit::Ok)
+    })
+    .await
 }
 
-/// From a file without any database of ours, else from the tenant's.
-async fn definition(named: &Named, context: &Context) -> anyhow::Result<Definition> {
+/// With a file's definition without any database of ours, else with the tenant's. Our database stays open meanwhile:
+/// the source may lie on the same private server.
+async fn with_definition(
+    named: &Named,
+    context: &Context,
+    look: impl AsyncFnOnce(&Definition) -> anyhow::Result<Exit>,
+) -> anyhow::Result<Exit> {
     if let Some(path) = named.file() {
-        return Named::read(path, context);
+        return look(&Named::read(path, context)?).await;
     }
     context
         .with_control(async |control| {
             let tenant = tenant::or_default(context, control, named.tenant.as_ref()).await?;
-            named.load(&control.tenant(&tenant).await?).await
+            look(&named.load(&control.tenant(&tenant).await?).await?).await
         })
         .await
 }
@@ -92,7 +100,7 @@ impl Answer for Discovered<'_> {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         let mut table = Table::new(["STREAM", "ROWS", "FIELDS", "KEY", "CURSOR", "PROBLEMS"]);
         for stream in self.streams {
-            table.row([
+            table.row(&[
                 stream.name.clone(),
                 stream.rows_estimated.map_or_else(|| "-".to_owned(), |rows| format!("~{rows}")),
                 stream.fields.len().to_string(),

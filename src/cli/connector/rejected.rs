@@ -58,7 +58,7 @@ impl Answer for Listed {
         }
         let mut table = Table::new(["STREAM", "KEY", "REASON", "TIMES", "LAST SEEN", "DETAIL"]);
         for record in &self.rejected {
-            table.row([
+            table.row(&[
                 record.stream.clone(),
                 record.key.clone().unwrap_or_else(|| "-".to_owned()),
                 record.reason.clone(),

@@ -171,7 +171,7 @@ pub(crate) fn print(results: &[SyncResult], page: &mut Page<'_>) -> io::Result<(
         let Some(report) = &result.report else {
             let mut row = [const { String::new() }; 9];
             (row[0], row[1]) = (stream, result.state.to_string());
-            table.row(row);
+            table.row(&row);
             continue;
         };
         let counts = &report.counts;
@@ -181,7 +181,7 @@ pub(crate) fn print(results: &[SyncResult], page: &mut Page<'_>) -> io::Result<(
             numbers.map(|number| number.to_string());
         let time = age(Duration::from_millis(report.duration_ms).as_secs_f64());
         let outcome = report.outcome.clone();
-        table.row([stream, outcome, read, written, unchanged, repeated, rejected, deleted, time]);
+        table.row(&[stream, outcome, read, written, unchanged, repeated, rejected, deleted, time]);
     }
     page.table(&table)?;
     for result in results {

@@ -30,13 +30,13 @@ pub(super) struct Report {
     connector: String,
     results: Vec<SyncResult>,
     /// How many records are set aside, by stream and reason, over all runs.
-    rejected: Vec<Reason>,
+    rejected: Vec<SetAside>,
     /// What to type next.
     next: Vec<Next>,
 }
 
 #[derive(Debug, Serialize)]
-struct Reason {
+struct SetAside {
     stream: String,
     reason: String,
     records: usize,
@@ -60,10 +60,10 @@ impl Report {
     ) -> anyhow::Result<Self> {
         let connector = definition.name().to_owned();
         let rejected = connector_registry::rejected(db, &connector, None, REJECTED_MAX).await?;
-        let mut reasons: BTreeMap<(String, String), Reason> = BTreeMap::new();
+        let mut reasons: BTreeMap<(String, String), SetAside> = BTreeMap::new();
         for record in rejected {
             let key = (record.stream.clone(), record.reason.clone());
-            let reason = reasons.entry(key).or_insert_with(|| Reason {
+            let reason = reasons.entry(key).or_insert_with(|| SetAside {
                 stream: record.stream,
                 reason: record.reason,
                 records: 0,
@@ -148,7 +148,7 @@ impl Answer for Report {
             page.toned_line(Tone::Strong, "set aside", ", with the reason and one example")?;
         }
         for reason in &self.rejected {
-            let Reason { stream, reason, records, detail } = reason;
+            let SetAside { stream, reason, records, detail } = reason;
             page.line(format_args!("  {records:>5} {stream}: {reason} ({detail})"))?;
         }
         page.blank()?;

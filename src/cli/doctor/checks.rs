@@ -46,7 +46,7 @@ pub(super) async fn all(control: &Control, findings: &mut Findings) {
 }
 
 async fn server(control: &Control, findings: &mut Findings) -> anyhow::Result<()> {
-    let asked_at = Utc::now();
+    let asked_at = this_machines_clock();
     let server = health::server(&mut *control.connection().await?).await?;
     findings.ok("version", format!("PostgreSQL {}", server.version));
     if server.is_standby {
@@ -56,6 +56,11 @@ async fn server(control: &Control, findings: &mut Findings) -> anyhow::Result<()
     connections(control, &server, findings);
     skew(asked_at, server.now, findings);
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "this one is compared with the database's")]
+fn this_machines_clock() -> DateTime<Utc> {
+    Utc::now()
 }
 
 fn durability(server: &Server, findings: &mut Findings) {
@@ -95,8 +100,11 @@ fn connections(control: &Control, server: &Server, findings: &mut Findings) {
 
 fn skew(asked_at: DateTime<Utc>, server: DateTime<Utc>, findings: &mut Findings) {
     // The server's answer was given between the question and now.
-    let skew =
-        if server < asked_at { asked_at - server } else { (server - Utc::now()).max(TimeDelta::zero()) };
+    let skew = if server < asked_at {
+        asked_at - server
+    } else {
+        (server - this_machines_clock()).max(TimeDelta::zero())
+    };
     let what = format!("this machine's clock and the server's differ by {:.1}s", skew.as_seconds_f64());
     if skew > SKEW_MAX {
         return findings.warn(

@@ -109,7 +109,7 @@ impl Answer for Listed {
         }
         let mut table = Table::new(["ID", "STATE", "KIND", "TENANT", "QUEUE", "ATTEMPT", "WHEN", "NOTE"]);
         for job in &self.jobs {
-            table.row([
+            table.row(&[
                 job.id.to_string(),
                 job.state.to_string(),
                 job.kind.clone(),
@@ -186,7 +186,7 @@ impl Answer for Detail {
         page.blank()?;
         let mut table = Table::new(["ATTEMPT", "ENDED", "HOW", "CLASS", "ERROR"]);
         for attempt in &self.attempts {
-            table.row([
+            table.row(&[
                 attempt.number.to_string(),
                 attempt.finished_at.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
                 attempt.outcome.to_owned(),

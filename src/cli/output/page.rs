@@ -89,7 +89,7 @@ impl Table {
         Self { header: header.map(str::to_owned).into(), rows: Vec::new() }
     }
 
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, cells: &[String; N]) {
         self.rows.push(cells.iter().map(|cell| clean(cell).replace('\n', " ")).collect());
     }
 
@@ -169,15 +169,15 @@ mod tests {
     #[test]
     fn columns_line_up_whatever_the_script() {
         let mut table = Table::new(["NAME", "N"]);
-        table.row(["Ā日本".into(), "1".into()]);
-        table.row(["a longer name".into(), "22".into()]);
+        table.row(&["Ā日本".into(), "1".into()]);
+        table.row(&["a longer name".into(), "22".into()]);
         assert_eq!(printed(&table), "NAME           N\nĀ日本          1\na longer name  22\n");
     }
 
     #[test]
     fn a_source_cannot_steer_the_terminal() {
         let mut table = Table::new(["NAME"]);
-        table.row(["\x1b[2Jgone\nnext\u{9b}".into()]);
+        table.row(&["\x1b[2Jgone\nnext\u{9b}".into()]);
         assert_eq!(printed(&table), "NAME\n\u{fffd}[2Jgone next\u{fffd}\n");
     }
 

@@ -51,9 +51,11 @@ async fn default(control: &Control) -> anyhow::Result<Tenant> {
         return Ok(active.remove(0));
     }
     if control.is_private() {
-        let name = DEFAULT.parse().expect("the default is a tenant's name");
-        let region = control.region().clone();
-        return Ok(enter(control, &name, &region).await?.0);
+        let name: TenantName = DEFAULT.parse().expect("the default is a tenant's name");
+        if let Some(at) = active.iter().position(|tenant| tenant.name == name) {
+            return Ok(active.remove(at));
+        }
+        return Ok(enter(control, &name, control.region()).await?.0);
     }
     let names: Vec<_> = active.iter().map(|tenant| tenant.name.to_string()).collect();
     let help = match &*names {

@@ -31,8 +31,9 @@ pub(super) fn definition(text: &str, file_name: &str) -> Result<Definition, Defi
 
 fn whole(mut top: Section<'_>, text: &str) -> Option<Definition> {
     let name = name(&mut top, "the connector's name, such as \"crm\"");
-    let kind = kind(&mut top);
-    let streams = streams(&mut top, kind.as_ref());
+    let named = kind_name(&mut top);
+    let kind = kind(&mut top, named);
+    let streams = streams(&mut top, named);
     top.finish();
     Some(Definition { name: name?, kind: kind?, streams, text: text.to_owned() })
 }
@@ -53,38 +54,53 @@ pub(super) fn name(section: &mut Section<'_>, help: &str) -> Option<String> {
     good.then_some(name)
 }
 
-fn kind(top: &mut Section<'_>) -> Option<Kind> {
+/// The kind as it is named: what a stream may say depends on it, even where its section is faulty.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum KindName {
+    Postgres,
+    Http,
+}
+
+fn kind_name(top: &mut Section<'_>) -> Option<KindName> {
     let kind = top.required("kind", "write kind = \"postgres\" or kind = \"http\"")?;
-    let other = match kind.as_str() {
-        "postgres" => "http",
-        "http" => "postgres",
+    match kind.as_str() {
+        "postgres" => Some(KindName::Postgres),
+        "http" => Some(KindName::Http),
         _ => {
             top.wrong("kind", format!("cannot be {kind:?}"), "write \"postgres\" or \"http\"");
-            // Still read both sections, so that their faults show too.
-            top.section("postgres").map(postgres);
-            top.section("http").map(http::connection);
-            return None;
+            None
         }
+    }
+}
+
+/// Reads both sections, so that the faults of both show, and keeps the one that the kind wants.
+fn kind(top: &mut Section<'_>, named: Option<KindName>) -> Option<Kind> {
+    let postgres = top.section("postgres").map(postgres);
+    let http = top.section("http").map(http::connection);
+    let (wanted, other) = match named? {
+        KindName::Postgres => ("postgres", "http"),
+        KindName::Http => ("http", "postgres"),
     };
     if top.has(other) {
-        top.wrong(other, format!("does not belong to kind {kind:?}"), "remove the section or change `kind`");
+        top.wrong(
+            other,
+            format!("does not belong to kind {wanted:?}"),
+            "remove the section or change `kind`",
+        );
     }
-    top.value(if kind == "postgres" { "http" } else { "postgres" });
-    let key = if kind == "postgres" { "postgres" } else { "http" };
-    if !top.has(key) {
-        top.missing(key, format!("add a section [{key}]"));
+    if !top.has(wanted) {
+        top.missing(wanted, format!("add a section [{wanted}]"));
     }
-    let section = top.section(key)?;
-    match key {
-        "postgres" => postgres(section).map(Kind::Postgres),
-        _ => http::connection(section).map(|http| Kind::Http(Box::new(http))),
+    match named? {
+        KindName::Postgres => postgres?.map(Kind::Postgres),
+        KindName::Http => http?.map(|http| Kind::Http(Box::new(http))),
     }
 }
 
 fn postgres(mut section: Section<'_>) -> Option<PostgresDefinition> {
     let url = section.required("url", "write url = \"postgres://reader@db.example.com/crm\"");
     let password = section.secret("password", "password_file");
-    let statement_timeout = section.duration("statement_timeout", Duration::from_secs(600));
+    let statement_timeout = section.duration("statement_timeout", Duration::from_mins(10));
     let parsed = url.as_deref().and_then(|text| database_url(&section, text));
     let password_in_url = parsed.as_ref().is_some_and(|url| url.password().is_some());
     if password_in_url && password.is_some() {
@@ -92,24 +108,23 @@ fn postgres(mut section: Section<'_>) -> Option<PostgresDefinition> {
     }
     section.finish();
     parsed?;
-    Some(PostgresDefinition {
-        url: SecretString::from(url?),
-        password,
-        password_in_url,
-        statement_timeout,
-    })
+    Some(PostgresDefinition { url: SecretString::from(url?), password, password_in_url, statement_timeout })
 }
 
 /// The message never repeats the URL: it may hold a password.
 fn database_url(section: &Section<'_>, text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "postgres" | "postgresql"));
     if url.is_none() {
-        section.wrong("url", "is not a Postgres URL", "write it like \"postgres://reader@db.example.com/crm\"");
+        section.wrong(
+            "url",
+            "is not a Postgres URL",
+            "write it like \"postgres://reader@db.example.com/crm\"",
+        );
     }
     url
 }
 
-fn streams(top: &mut Section<'_>, kind: Option<&Kind>) -> Vec<Stream> {
+fn streams(top: &mut Section<'_>, kind: Option<KindName>) -> Vec<Stream> {
     let Some(value) = top.value("streams") else {
         top.missing("streams", "add at least one [[streams]] section");
         return Vec::new();
@@ -119,7 +134,7 @@ fn streams(top: &mut Section<'_>, kind: Option<&Kind>) -> Vec<Stream> {
         return Vec::new();
     };
     let mut streams: Vec<Stream> = Vec::new();
-    for item in items.iter() {
+    for item in items {
         let Some(table) = item.get_ref().as_table() else {
             top.faults().add(&item.span(), "a stream must be a section", "write [[streams]] above it");
             continue;

@@ -90,14 +90,19 @@ impl<'t> Section<'t> {
     pub(super) fn bytes(&mut self, key: &'static str, default: u64) -> u64 {
         let Some(text) = self.string(key) else { return default };
         units::bytes(&text).filter(|bytes| *bytes > 0).unwrap_or_else(|| {
-            self.wrong(key, "is not a size", "write a whole number and B, KiB, MiB or GiB, such as \"32MiB\"");
+            self.wrong(
+                key,
+                "is not a size",
+                "write a whole number and B, KiB, MiB or GiB, such as \"32MiB\"",
+            );
             default
         })
     }
 
     pub(super) fn integer(&mut self, key: &'static str, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
         let value = self.value(key)?;
-        let number = value.get_ref().as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
+        let number =
+            value.get_ref().as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
         if number.is_none_or(|number| !range.contains(&number)) {
             let help = format!("write a whole number from {} to {}", range.start(), range.end());
             self.wrong(key, "is out of range", help);
@@ -120,9 +125,10 @@ impl<'t> Section<'t> {
     /// A list of texts.
     pub(super) fn strings(&mut self, key: &'static str) -> Option<Vec<String>> {
         let value = self.value(key)?;
-        let list: Option<Vec<String>> = value.get_ref().as_array().and_then(|items| {
-            items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
-        });
+        let list: Option<Vec<String>> = value
+            .get_ref()
+            .as_array()
+            .and_then(|items| items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect());
         if list.is_none() {
             self.wrong(key, "must be a list of texts", "write it like [\"id\", \"email\"]");
         }
@@ -205,7 +211,11 @@ impl<'t> Section<'t> {
         }
     }
 
-    pub(super) fn required_secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretText> {
+    pub(super) fn required_secret(
+        &mut self,
+        key: &'static str,
+        file_key: &'static str,
+    ) -> Option<SecretText> {
         if !self.has(key) && !self.has(file_key) {
             self.asked.extend([key, file_key]);
             self.missing(file_key, "write the secret into a file and name that file here");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::parse::{self, KindName};
 use super::section::Section;
-use super::{CursorRule, Deletions, FieldPath, Kind, Settle, Stream, StreamOrigin, http, parse};
+use super::{CursorRule, Deletions, FieldPath, Settle, Stream, StreamOrigin, http};
 use crate::cursor::CursorType;
 
 /// Long enough for a transaction that stamps a row when it begins and commits when it ends.
@@ -12,7 +13,7 @@ const RECORD_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 /// What one value of `jsonb` is sure to hold, and what a batch may sanely carry.
 const RECORD_BYTES_MAX_MAX: u64 = 64 << 20;
 
-pub(super) fn stream(mut section: Section<'_>, kind: Option<&Kind>) -> Option<Stream> {
+pub(super) fn stream(mut section: Section<'_>, kind: Option<KindName>) -> Option<Stream> {
     let name = parse::name(&mut section, "the stream's name, such as \"contacts\"");
     let key = section.fields("key").unwrap_or_default();
     let cursor = cursor(&mut section);
@@ -21,8 +22,8 @@ pub(super) fn stream(mut section: Section<'_>, kind: Option<&Kind>) -> Option<St
     let deletions = deletions(&mut section);
     let percent = section.integer("deletions_percent_max", 0..=100).unwrap_or(50);
     let origin = match kind {
-        Some(Kind::Postgres(_)) => table(&mut section),
-        Some(Kind::Http(_)) => {
+        Some(KindName::Postgres) => table(&mut section),
+        Some(KindName::Http) => {
             key_is_needed(&section, &key, deletions.as_ref());
             http::stream(&mut section).map(|http| StreamOrigin::Http(Box::new(http)))
         }
@@ -53,11 +54,8 @@ fn record_bytes_max(section: &mut Section<'_>) -> usize {
 /// `None` after a fault; `Some(None)` without cursor.
 #[expect(clippy::option_option, reason = "a stream without cursor and a faulty cursor are two things")]
 fn cursor(section: &mut Section<'_>) -> Option<Option<CursorRule>> {
-    const TYPES: [(&str, CursorType); 3] = [
-        ("timestamp", CursorType::Timestamp),
-        ("integer", CursorType::Integer),
-        ("text", CursorType::Text),
-    ];
+    const TYPES: [(&str, CursorType); 3] =
+        [("timestamp", CursorType::Timestamp), ("integer", CursorType::Integer), ("text", CursorType::Text)];
     if !section.has("cursor") {
         section.value("cursor");
         if section.value("settle").is_some() {

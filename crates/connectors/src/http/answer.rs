@@ -46,7 +46,8 @@ impl Answer {
         let header = header.to_ascii_lowercase();
         let mut parts = header.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default().to_owned();
-        let charset = parts.find_map(|part| part.strip_prefix("charset=")).map(|c| c.trim_matches('"').to_owned());
+        let charset =
+            parts.find_map(|part| part.strip_prefix("charset=")).map(|c| c.trim_matches('"').to_owned());
         (media, charset)
     }
 }
@@ -78,8 +79,9 @@ impl HttpSource {
                 return Err(Trouble::again(format!("the answer stalled for {secs} s (`idle_timeout`)")));
             };
             let Some(chunk) = chunk else { return Ok(body) };
-            let chunk = chunk
-                .map_err(|error| Trouble::again_by("the answer broke off", self.scrubber.cause(&error.without_url())))?;
+            let chunk = chunk.map_err(|error| {
+                Trouble::again_by("the answer broke off", self.scrubber.cause(&error.without_url()))
+            })?;
             if (body.len() + chunk.len()) as u64 > bytes_max {
                 return Err(Trouble::Final(place.configuration(
                     format!("a page is larger than {bytes_max} bytes (`page_bytes_max`)"),
@@ -101,11 +103,14 @@ impl HttpSource {
             429 => Trouble::throttled(what, pause),
             // Some APIs say "forbidden" for "too often", and then say until when.
             403 if pause.is_some() => Trouble::throttled(what, pause),
-            503 if pause.as_ref().is_some_and(|pause| pause.pause.is_some()) => Trouble::throttled(what, pause),
+            503 if pause.as_ref().is_some_and(|pause| pause.pause.is_some()) => {
+                Trouble::throttled(what, pause)
+            }
             408 | 425 | 500..=599 => Trouble::again(what).with_pause(pause),
             401 | 403 => Trouble::Final(place.configuration(what, self.credential_advice())),
             300..=399 => {
-                let location = headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let location =
+                    headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or_default();
                 let location = self.scrubber.quote(location.as_bytes(), QUOTE_CHARS);
                 Trouble::Final(place.configuration(
                     format!("the source answered {status}, a redirect to {location:?} on another origin"),
@@ -116,7 +121,9 @@ impl HttpSource {
                 let advice = "correct the stream's `path` and parameters";
                 Trouble::Refused { status: code, error: place.configuration(what, advice) }
             }
-            _ => Trouble::Final(place.configuration(what, "correct the stream's `path`, `method` and parameters")),
+            _ => Trouble::Final(
+                place.configuration(what, "correct the stream's `path`, `method` and parameters"),
+            ),
         }
     }
 
@@ -129,7 +136,11 @@ impl HttpSource {
 
     /// The beginning of a body, to be appended to a message.
     pub(super) fn quote(&self, body: &[u8]) -> String {
-        if body.is_empty() { String::new() } else { format!(": {:?}", self.scrubber.quote(body, QUOTE_CHARS)) }
+        if body.is_empty() {
+            String::new()
+        } else {
+            format!(": {:?}", self.scrubber.quote(body, QUOTE_CHARS))
+        }
     }
 }
 

@@ -20,7 +20,14 @@ impl HttpSource {
         let mut report = CheckReport::default();
         match self.definition.base_url.scheme() {
             "https" => report.ok("transport", None, "https"),
-            _ => report.warn("transport", None, "the credential and the data travel in the clear", "use https"),
+            _ => {
+                report.warn(
+                    "transport",
+                    None,
+                    "the credential and the data travel in the clear",
+                    "use https",
+                );
+            }
         }
         for stream in streams {
             let mut warnings = Vec::new();
@@ -61,7 +68,8 @@ impl HttpSource {
 fn check_page(stream: &Stream, page: &Page, report: &mut CheckReport) {
     let name = Some(stream.name.as_str());
     report.ok("read", name, format!("a page with {} records", page.items.len()));
-    let records = || page.items.iter().filter_map(|item| if let Item::Json(text) = item { Some(text) } else { None });
+    let records =
+        || page.items.iter().filter_map(|item| if let Item::Json(text) = item { Some(text) } else { None });
     let without_key = records().filter(|record| json::key_text(record, &stream.key).is_err()).count();
     if without_key > 0 {
         let message = format!("{without_key} records of the page have no usable key");
@@ -75,13 +83,17 @@ fn check_page(stream: &Stream, page: &Page, report: &mut CheckReport) {
             report.warn("cursor", name, "none: every run reads all pages", advice);
         }
         Some(rule) => {
-            let usable = |record: &&String| match json::at(record, rule.field.names()).and_then(json::scalar) {
-                Some(Scalar::Text(text) | Scalar::Plain(text)) => CursorValue::parse(rule.kind, &text).is_ok(),
+            let usable = |record: &&String| match json::at(record, rule.field.names()).and_then(json::scalar)
+            {
+                Some(Scalar::Text(text) | Scalar::Plain(text)) => {
+                    CursorValue::parse(rule.kind, &text).is_ok()
+                }
                 Some(Scalar::Null) | None => false,
             };
             let without = records().filter(|record| !usable(record)).count();
             if without > 0 {
-                let message = format!("{without} records of the page have no {} of type {}", rule.field, rule.kind);
+                let message =
+                    format!("{without} records of the page have no {} of type {}", rule.field, rule.kind);
                 report.warn("cursor", name, message, "correct `cursor`; such records are set aside");
             } else {
                 report.ok("cursor", name, format!("{} read as {}", rule.field, rule.kind));
@@ -91,7 +103,8 @@ fn check_page(stream: &Stream, page: &Page, report: &mut CheckReport) {
 }
 
 /// Names whose fields often serve as key or cursor.
-const CURSOR_NAMES: [&str; 6] = ["updated_at", "updatedAt", "modified_at", "last_modified", "updated", "modified"];
+const CURSOR_NAMES: [&str; 6] =
+    ["updated_at", "updatedAt", "modified_at", "last_modified", "updated", "modified"];
 
 fn describe(stream: &Stream, page: &Page) -> DiscoveredStream {
     let mut fields: BTreeMap<String, (String, usize)> = BTreeMap::new();
@@ -108,8 +121,11 @@ fn describe(stream: &Stream, page: &Page) -> DiscoveredStream {
             }
         }
     }
-    let cursors: Vec<_> =
-        CURSOR_NAMES.iter().filter(|name| fields.contains_key(**name)).map(|name| (*name).to_owned()).collect();
+    let cursors: Vec<_> = CURSOR_NAMES
+        .iter()
+        .filter(|name| fields.contains_key(**name))
+        .map(|name| (*name).to_owned())
+        .collect();
     let mut problems = Vec::new();
     if records == 0 {
         problems.push("the first page holds no records: fields are unknown".to_owned());
@@ -120,7 +136,12 @@ fn describe(stream: &Stream, page: &Page) -> DiscoveredStream {
         snippet: format!(
             "# in [[streams]] name = {:?}\nkey = [{}]\nfields = [{}]\n",
             stream.name,
-            stream.key.iter().map(|field: &FieldPath| format!("{:?}", field.to_string())).collect::<Vec<_>>().join(", "),
+            stream
+                .key
+                .iter()
+                .map(|field: &FieldPath| format!("{:?}", field.to_string()))
+                .collect::<Vec<_>>()
+                .join(", "),
             names.join(", ")
         ),
         key: stream.key.iter().map(ToString::to_string).collect(),

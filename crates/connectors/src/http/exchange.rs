@@ -24,7 +24,10 @@ const THROTTLED_DEFAULT: Duration = Duration::from_secs(30);
 pub(super) enum Exchange {
     Page(Box<Page>),
     /// The request was refused with this status.
-    Refused { status: u16, error: SourceError },
+    Refused {
+        status: u16,
+        error: SourceError,
+    },
 }
 
 /// A page to ask for.
@@ -40,10 +43,16 @@ pub(super) struct Ask<'a> {
 
 impl HttpSource {
     /// Asks for a page, three times if need be. What was odd on the way goes to `warnings`.
-    pub(super) async fn exchange(&self, ask: Ask<'_>, warnings: &mut Vec<String>) -> Result<Exchange, SourceError> {
+    pub(super) async fn exchange(
+        &self,
+        ask: Ask<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Exchange, SourceError> {
         let odd = Mutex::new(Vec::new());
-        let backoff =
-            ExponentialBuilder::default().with_min_delay(self.retry_first).with_jitter().with_max_times(RETRIES);
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(self.retry_first)
+            .with_jitter()
+            .with_max_times(RETRIES);
         let tries = (|| self.attempt(ask))
             .retry(backoff)
             .when(|trouble| matches!(trouble, Trouble::Again { .. }))
@@ -94,7 +103,7 @@ impl HttpSource {
         };
         let waited = begun.elapsed();
         let answer = self.answer(ask.place, response).await?;
-        self.page(ask.place, ask.http, answer, waited)
+        self.page(ask.place, ask.http, &answer, waited)
     }
 
     /// What is said when no try is left.
@@ -111,7 +120,9 @@ impl HttpSource {
             }
             Trouble::Again { what, cause: Some(cause), .. } => place.transient_by(what, cause),
             Trouble::Again { what, cause: None, .. } => place.transient(what),
-            Trouble::Budget(after) => place.throttled("the budget of requests is used up (`rate_limit`)", after),
+            Trouble::Budget(after) => {
+                place.throttled("the budget of requests is used up (`rate_limit`)", after)
+            }
             Trouble::Refused { error, .. } | Trouble::Final(error) => error,
         }
     }

@@ -33,7 +33,11 @@ fn split_link(text: &str) -> (&str, &str) {
 fn is_next(params: &str) -> bool {
     params.split(';').filter_map(|param| param.split_once('=')).any(|(name, value)| {
         name.trim().eq_ignore_ascii_case("rel")
-            && value.trim().trim_matches('"').split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
+            && value
+                .trim()
+                .trim_matches('"')
+                .split_ascii_whitespace()
+                .any(|rel| rel.eq_ignore_ascii_case("next"))
     })
 }
 
@@ -43,14 +47,17 @@ mod tests {
 
     #[test]
     fn the_next_link_is_found_among_others() {
-        let header = r#"<https://a/1>; rel="prev first", <https://a/3?a=1,2>; title="x, y; z"; REL="last NEXT""#;
+        let header =
+            r#"<https://a/1>; rel="prev first", <https://a/3?a=1,2>; title="x, y; z"; REL="last NEXT""#;
         assert_eq!(next([header]), Some("https://a/3?a=1,2".into()));
         assert_eq!(next(["<b>; rel=prev", "<c>; rel=next"]), Some("c".into()));
     }
 
     #[test]
     fn without_a_next_link_there_is_none() {
-        for header in ["", "<a>", "<a>; rel=nextish", "<a; rel=next", "a; rel=next", r#"<a>; title="rel=next""#] {
+        for header in
+            ["", "<a>", "<a>; rel=nextish", "<a; rel=next", "a; rel=next", r#"<a>; title="rel=next""#]
+        {
             assert_eq!(next([header]), None, "{header}");
         }
     }

@@ -52,13 +52,13 @@ impl HttpSource {
         &self,
         place: &Place,
         http: &HttpStream,
-        answer: Answer,
+        answer: &Answer,
         waited: Duration,
     ) -> Result<Page, Trouble> {
-        self.judge_media(place, &answer)?;
+        self.judge_media(place, answer)?;
         let (items, follows) = match http.format {
-            Format::Ndjson => (self.lines(&answer.body)?, self.follows(place, http, &answer, "")?),
-            Format::Json => self.list(place, http, &answer)?,
+            Format::Ndjson => (lines(&answer.body)?, self.follows(place, http, answer, "")?),
+            Format::Json => self.list(place, http, answer)?,
         };
         let mut content = Vec::new();
         for item in &items {
@@ -97,7 +97,12 @@ impl HttpSource {
     }
 
     /// One JSON text with a list of records.
-    fn list(&self, place: &Place, http: &HttpStream, answer: &Answer) -> Result<(Vec<Item>, Follows), Trouble> {
+    fn list(
+        &self,
+        place: &Place,
+        http: &HttpStream,
+        answer: &Answer,
+    ) -> Result<(Vec<Item>, Follows), Trouble> {
         let body = answer.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&answer.body);
         if body.iter().all(u8::is_ascii_whitespace) {
             // 204, or a body that says nothing: there is no list in it and none after it.
@@ -149,35 +154,13 @@ impl HttpSource {
         ))
     }
 
-    /// A record per line. Each is judged alone; a last line that is cut off fails the page, to be read again.
-    fn lines(&self, body: &[u8]) -> Result<Vec<Item>, Trouble> {
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let mut items = Vec::new();
-        for line in body.split(|byte| *byte == b'\n') {
-            let Ok(text) = std::str::from_utf8(line) else {
-                let shown = String::from_utf8_lossy(line).into_owned();
-                items.push(Item::Broken(shown, Flaw::new(RejectReason::InvalidUtf8, "the line is not UTF-8")));
-                continue;
-            };
-            let text = text.trim();
-            if text.is_empty() {
-                continue;
-            }
-            match serde_json::from_str::<&RawValue>(text) {
-                Ok(value) => items.push(Item::Json(value.get().to_owned())),
-                Err(error) if error.is_eof() && body.ends_with(line) => {
-                    return Err(Trouble::again(format!("the last line is cut off ({error})")));
-                }
-                Err(error) => {
-                    let flaw = Flaw::new(RejectReason::InvalidJson, format!("not JSON: {error}"));
-                    items.push(Item::Broken(text.to_owned(), flaw));
-                }
-            }
-        }
-        Ok(items)
-    }
-
-    fn follows(&self, place: &Place, http: &HttpStream, answer: &Answer, text: &str) -> Result<Follows, Trouble> {
+    fn follows(
+        &self,
+        place: &Place,
+        http: &HttpStream,
+        answer: &Answer,
+        text: &str,
+    ) -> Result<Follows, Trouble> {
         let token = match &http.pagination {
             Pagination::None => return Ok(Follows::Nothing),
             Pagination::Page { .. } | Pagination::Offset { .. } => return Ok(Follows::Unsaid),
@@ -186,7 +169,9 @@ impl HttpSource {
                 let link = self.judge_link(place, &answer.url, &link).map_err(Trouble::Final)?;
                 return Ok(Follows::Page(Next::Link(link)));
             }
-            Pagination::Cursor { token: TokenPlace::Header(name), .. } => answer.header(name).map(str::to_owned),
+            Pagination::Cursor { token: TokenPlace::Header(name), .. } => {
+                answer.header(name).map(str::to_owned)
+            }
             Pagination::Cursor { token: TokenPlace::Body(path), .. } => match json::at(text, path.names()) {
                 None => None,
                 Some(value) => match json::scalar(value) {
@@ -205,6 +190,34 @@ impl HttpSource {
             _ => Follows::Nothing,
         })
     }
+}
+
+/// A record per line. Each is judged alone; a last line that is cut off fails the page, to be read again.
+fn lines(body: &[u8]) -> Result<Vec<Item>, Trouble> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let mut items = Vec::new();
+    for line in body.split(|byte| *byte == b'\n') {
+        let Ok(text) = std::str::from_utf8(line) else {
+            let shown = String::from_utf8_lossy(line).into_owned();
+            items.push(Item::Broken(shown, Flaw::new(RejectReason::InvalidUtf8, "the line is not UTF-8")));
+            continue;
+        };
+        let text = text.trim();
+        if text.is_empty() {
+            continue;
+        }
+        match serde_json::from_str::<&RawValue>(text) {
+            Ok(value) => items.push(Item::Json(value.get().to_owned())),
+            Err(error) if error.is_eof() && body.ends_with(line) => {
+                return Err(Trouble::again(format!("the last line is cut off ({error})")));
+            }
+            Err(error) => {
+                let flaw = Flaw::new(RejectReason::InvalidJson, format!("not JSON: {error}"));
+                items.push(Item::Broken(text.to_owned(), flaw));
+            }
+        }
+    }
+    Ok(items)
 }
 
 /// In a page with bytes that are not UTF-8 every record that shows the mark of a replaced byte is set aside:

@@ -4,9 +4,10 @@
 //! within a page asks for it again and, if it is still the same, goes on behind what was handed out of it;
 //! if it changed, what was handed out is told by its fingerprints.
 
+mod records;
+
 use std::collections::VecDeque;
 
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::exchange::{Ask, Exchange};
@@ -14,13 +15,13 @@ use super::guard::{Cycle, Guard, Loop};
 use super::page::{Follows, Item, Page};
 use super::{Done, HttpPosition, HttpSource, Next};
 use crate::cursor::CursorValue;
-use crate::definition::{Deletions, HttpStream, Order, Pagination, Stream};
+use crate::definition::{HttpStream, Order, Pagination, Stream};
 use crate::digest::Digest;
 use crate::error::{Place, SourceError};
-use crate::json::{self, Agreed, Flaw, Scalar};
+use crate::json::Agreed;
 use crate::known::Known;
 use crate::progress::{Progress, Seen};
-use crate::record::{Batch, Record, RejectReason, Rejected};
+use crate::record::Batch;
 use crate::source::ReadOptions;
 use crate::state::{Position, State};
 
@@ -46,8 +47,7 @@ pub(crate) struct HttpReader {
     next: Next,
     /// Records of that page that were not handed out yet.
     pending: VecDeque<Item>,
-    /// What comes behind that page: `None` within is the end.
-    behind: Option<Option<Next>>,
+    behind: Behind,
     guard: Guard,
     /// The guard as it is stored while the page is not handed out whole.
     cycle: Cycle,
@@ -61,6 +61,15 @@ pub(crate) struct HttpReader {
     /// The first request continues an earlier reader's run; its token may have expired since.
     resumed: bool,
     ended: bool,
+}
+
+/// What comes behind the page at hand.
+#[derive(Clone, Debug)]
+enum Behind {
+    /// The page itself was not asked for yet.
+    Unasked,
+    Page(Next),
+    End,
 }
 
 /// What is fixed for a run when it begins.
@@ -102,7 +111,7 @@ impl HttpReader {
             cycle,
             next,
             pending: VecDeque::new(),
-            behind: None,
+            behind: Behind::Unasked,
             page_before: position.as_ref().and_then(|position| position.page.clone()),
             page_here: None,
             done: position.as_ref().and_then(|position| position.done.clone()),
@@ -132,7 +141,7 @@ impl HttpReader {
             return Ok(None);
         }
         let mut batch = Batch::default();
-        if self.behind.is_none() {
+        if matches!(self.behind, Behind::Unasked) {
             self.ask(&mut batch.warnings).await?;
         }
         let mut bytes = 0;
@@ -164,7 +173,9 @@ impl HttpReader {
                 self.end_at_a_missing_page(warnings).await
             }
             Exchange::Refused { .. } if self.resumed => {
-                warnings.push("the source no longer knows the page at which the run stopped; it begins again".into());
+                warnings.push(
+                    "the source no longer knows the page at which the run stopped; it begins again".into(),
+                );
                 self.begin_again();
                 Box::pin(self.ask(warnings)).await
             }
@@ -186,7 +197,7 @@ impl HttpReader {
         match self.source.exchange(first, warnings).await? {
             Exchange::Refused { error, .. } => Err(error),
             Exchange::Page(_) => {
-                self.behind = Some(None);
+                self.behind = Behind::End;
                 Ok(())
             }
         }
@@ -216,11 +227,15 @@ impl HttpReader {
         let goes_on = "the next run goes on from the last batch";
         if self.pages >= definition.pages_max {
             let why = format!("{} pages were read (`pages_max`)", self.pages);
-            return Err(self.place.incomplete(why, format!("{goes_on}; raise `pages_max` if there are really more")));
+            return Err(self
+                .place
+                .incomplete(why, format!("{goes_on}; raise `pages_max` if there are really more")));
         }
         if self.bytes >= definition.run_bytes_max {
             let why = format!("{} bytes were read (`run_bytes_max`)", self.bytes);
-            return Err(self.place.incomplete(why, format!("{goes_on}; raise `run_bytes_max` if there are really more")));
+            return Err(self
+                .place
+                .incomplete(why, format!("{goes_on}; raise `run_bytes_max` if there are really more")));
         }
         Ok(())
     }
@@ -248,10 +263,11 @@ impl HttpReader {
         }
         let here = page.digest.to_string();
         self.pending = page.items.into();
-        self.taken = self.done.take().filter(|done| done.page == here).map_or(0, |done| done.records.min(records));
+        self.taken =
+            self.done.take().filter(|done| done.page == here).map_or(0, |done| done.records.min(records));
         self.pending.drain(..self.taken);
         self.page_here = Some(here);
-        self.behind = Some(behind);
+        self.behind = behind.map_or(Behind::End, Behind::Page);
         Ok(())
     }
 
@@ -269,7 +285,8 @@ impl HttpReader {
         if self.page_before.as_deref() != Some(digest.to_string().as_str()) {
             return Ok(());
         }
-        let (Pagination::Page { param, .. } | Pagination::Offset { param, .. }) = &self.http.pagination else {
+        let (Pagination::Page { param, .. } | Pagination::Offset { param, .. }) = &self.http.pagination
+        else {
             return Ok(());
         };
         Err(self.place.poison(
@@ -292,133 +309,16 @@ impl HttpReader {
         }
     }
 
-    /// Judges one record and puts it where it belongs; returns what it weighs.
-    fn take(&mut self, item: Item, batch: &mut Batch) -> usize {
-        let text = match item {
-            Item::Json(text) => text,
-            Item::Broken(text, flaw) => {
-                self.set_aside_whole(&text, flaw, batch);
-                return 0;
-            }
-        };
-        let cut = match &self.agreed {
-            Some(agreed) => agreed.cut(&text),
-            None => json::members(&text).map(|_| text.clone()),
-        };
-        let data = match cut {
-            Ok(data) => data,
-            Err(flaw) => {
-                self.set_aside_whole(&text, flaw, batch);
-                return 0;
-            }
-        };
-        self.take_object(data, batch)
-    }
-
-    fn take_object(&mut self, data: String, batch: &mut Batch) -> usize {
-        let (digest, bytes) = (Digest::of(&data), data.len());
-        let key = json::key_text(&data, &self.stream.key);
-        let cursor = self.cursor_of(&data);
-        if let Ok(Some(cursor)) = &cursor {
-            // Handed out by an earlier run: the committed cursor says so.
-            if self.lower().is_some_and(|lower| cursor < lower) {
-                batch.repeated += 1;
-                return 0;
-            }
-            if let Some(progress) = self.run.as_mut().and_then(|run| run.progress.as_mut()) {
-                progress.see(cursor);
-            }
-        }
-        let seen = cursor.as_ref().ok().cloned().flatten();
-        if self.known.renew(key.as_deref().ok(), digest, seen.as_ref()) {
-            batch.repeated += 1;
-            return 0;
-        }
-        let named = key.as_deref().ok().map(str::to_owned);
-        match self.judge(&data, key, cursor) {
-            Ok((key, cursor, raw)) => {
-                self.known.note(&key, digest, cursor.clone());
-                let deleted = match &self.stream.deletions {
-                    Deletions::Flag(flag) => json::marks_deleted(&data, flag),
-                    Deletions::None | Deletions::Keys => false,
-                };
-                batch.accept(Record { key, cursor, data: raw, digest: digest.to_string(), deleted });
-            }
-            Err(flaw) => self.set_aside(named, flaw, json::excerpt(&data), digest, seen, batch),
-        }
-        bytes
-    }
-
-    /// What cannot be cut to the agreed fields is not shown either.
-    fn set_aside_whole(&mut self, text: &str, flaw: Flaw, batch: &mut Batch) {
-        let excerpt = if self.agreed.is_some() { String::new() } else { json::excerpt(text) };
-        self.set_aside(None, flaw, excerpt, Digest::of(text), None, batch);
-    }
-
-    fn set_aside(
-        &mut self,
-        key: Option<String>,
-        flaw: Flaw,
-        excerpt: String,
-        digest: Digest,
-        cursor: Option<CursorValue>,
-        batch: &mut Batch,
-    ) {
-        if self.known.renew(None, digest, cursor.as_ref()) {
-            batch.repeated += 1;
-            return;
-        }
-        self.known.note_rejected(digest, cursor);
-        batch.reject(Rejected::new(key, flaw, excerpt, digest));
-    }
-
-    /// `Ok(None)` for a stream without cursor.
-    fn cursor_of(&self, data: &str) -> Result<Option<CursorValue>, Flaw> {
-        let Some(rule) = &self.stream.cursor else { return Ok(None) };
-        let field = &rule.field;
-        let missing = || Flaw::new(RejectReason::MissingCursor, format!("the cursor {field} is missing or null"));
-        let value = json::at(data, field.names()).ok_or_else(missing)?;
-        match json::scalar(value) {
-            Some(Scalar::Null) => Err(missing()),
-            Some(Scalar::Text(text) | Scalar::Plain(text)) => CursorValue::parse(rule.kind, &text)
-                .map(Some)
-                .map_err(|fault| Flaw::new(RejectReason::BadCursor, format!("{field}: {fault}"))),
-            None => {
-                let detail = format!("the cursor {field} is not one plain value");
-                Err(Flaw::new(RejectReason::BadCursor, detail))
-            }
-        }
-    }
-
-    /// Whether the record can be stored. A flaw of the whole comes before a flaw of a part.
-    #[expect(clippy::type_complexity, reason = "the three parts of a record, used once")]
-    fn judge(
-        &self,
-        data: &str,
-        key: Result<String, Flaw>,
-        cursor: Result<Option<CursorValue>, Flaw>,
-    ) -> Result<(String, Option<CursorValue>, Box<RawValue>), Flaw> {
-        let max = self.stream.record_bytes_max;
-        if data.len() > max {
-            let detail = format!("{} bytes, more than {max}", data.len());
-            return Err(Flaw::new(RejectReason::TooLarge, detail));
-        }
-        json::storable(data)?;
-        let raw = RawValue::from_string(data.to_owned())
-            .map_err(|error| Flaw::new(RejectReason::InvalidJson, format!("not JSON: {error}")))?;
-        Ok((key?, cursor?, raw))
-    }
-
     /// The page is handed out whole: on to the next, or to the end.
     fn turn(&mut self) {
-        match self.behind.take().flatten() {
-            Some(next) => {
+        match std::mem::replace(&mut self.behind, Behind::Unasked) {
+            Behind::Page(next) => {
                 self.next = next;
                 self.cycle = self.guard.cycle.clone();
                 self.page_before = self.page_here.take();
                 self.taken = 0;
             }
-            None => self.ended = true,
+            Behind::End | Behind::Unasked => self.ended = true,
         }
     }
 

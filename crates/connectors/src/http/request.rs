@@ -43,7 +43,7 @@ pub(super) fn headers(
             headers.insert(name, value);
         }
     }
-    let secret = credential.map(|credential| credential.expose_secret()).unwrap_or_default();
+    let secret = credential.map(ExposeSecret::expose_secret).unwrap_or_default();
     let (name, value) = match &definition.auth {
         Auth::None | Auth::Query { .. } => return Ok(headers),
         Auth::Bearer(_) => (AUTHORIZATION, format!("Bearer {secret}")),
@@ -52,14 +52,20 @@ pub(super) fn headers(
         }
         Auth::Header { name, .. } => {
             let name = name.parse().map_err(|_| {
-                place.configuration("the header of the credential has no valid name", "correct `http.auth.name`")
+                place.configuration(
+                    "the header of the credential has no valid name",
+                    "correct `http.auth.name`",
+                )
             })?;
             (name, secret.to_owned())
         }
     };
     let mut value = HeaderValue::from_str(&value).map_err(|_| {
         let key = definition.auth.secret().map_or("http.auth", crate::secret::SecretText::key);
-        place.configuration("the credential cannot be sent in a header", format!("`{key}` must be one line of text"))
+        place.configuration(
+            "the credential cannot be sent in a header",
+            format!("`{key}` must be one line of text"),
+        )
     })?;
     value.set_sensitive(true);
     headers.insert(name, value);
@@ -68,7 +74,12 @@ pub(super) fn headers(
 
 impl HttpSource {
     /// The request for a page.
-    pub(super) fn request(&self, http: &HttpStream, next: &Next, lower: Option<&CursorValue>) -> RequestBuilder {
+    pub(super) fn request(
+        &self,
+        http: &HttpStream,
+        next: &Next,
+        lower: Option<&CursorValue>,
+    ) -> RequestBuilder {
         let mut url = match next {
             Next::Link(link) => Url::parse(link).unwrap_or_else(|_| self.address(http)),
             _ => self.address(http),

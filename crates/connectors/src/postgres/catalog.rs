@@ -95,11 +95,14 @@ impl PgSource {
             Ok(found) => found,
             Err(error) => return self.failure(place, "listing the tables", &error),
         };
-        let names: Vec<_> = names.iter().map(|found| (quote::written(&found.schema, &found.name), &found.name)).collect();
-        let near = nearest(written, names.iter().map(|(full, _)| full.as_str())).map(str::to_owned).or_else(|| {
-            let short = nearest(written, names.iter().map(|(_, short)| short.as_str()))?;
-            names.iter().find(|(_, name)| *name == short).map(|(full, _)| full.clone())
-        });
+        let names: Vec<_> =
+            names.iter().map(|found| (quote::written(&found.schema, &found.name), &found.name)).collect();
+        let near =
+            nearest(written, names.iter().map(|(full, _)| full.as_str())).map(str::to_owned).or_else(|| {
+                let (_, wanted) = quote::split(written)?;
+                let short = nearest(&wanted, names.iter().map(|(_, short)| short.as_str()))?;
+                names.iter().find(|(_, name)| *name == short).map(|(full, _)| full.clone())
+            });
         let advice = near.map_or_else(
             || "correct `table`; `connector discover` lists what the credential can see".to_owned(),
             |near| format!("did you mean {near:?}?"),
@@ -113,7 +116,8 @@ impl PgSource {
         let found = list(conn).await.map_err(|error| self.failure(&self.place, doing, &error))?;
         let mut tables = Vec::with_capacity(found.len());
         for found in found {
-            tables.push(describe(conn, found).await.map_err(|error| self.failure(&self.place, doing, &error))?);
+            tables
+                .push(describe(conn, found).await.map_err(|error| self.failure(&self.place, doing, &error))?);
         }
         Ok(tables)
     }
@@ -187,10 +191,13 @@ async fn describe(conn: &mut PgConnection, found: Found) -> Result<Table, sqlx::
     let has_primary_key = indexes.iter().any(|index| index.primary);
     // An expression has no column name: such an index identifies nothing that can be named.
     let named = |columns: &Vec<String>| columns.iter().all(|column| !column.is_empty());
-    let unique =
-        indexes.into_iter().filter(|i| i.unique).map(|i| i.columns).filter(named).collect();
+    let unique = indexes.into_iter().filter(|i| i.unique).map(|i| i.columns).filter(named).collect();
     let Found { oid, schema, name, is_view, rows } = found;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, checked to be positive")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate, checked to be positive"
+    )]
     let rows_estimated = (rows > 0.0).then_some(rows as u64);
     Ok(Table { oid, schema, name, is_view, rows_estimated, columns, unique, has_primary_key, leading })
 }

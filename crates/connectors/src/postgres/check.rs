@@ -50,13 +50,17 @@ impl PgSource {
     ) -> Result<(), SourceError> {
         let name = Some(stream.name.as_str());
         let plan = Plan::make(self, conn, place, stream).await?;
-        let rows = plan.table.rows_estimated.map_or_else(|| "never analysed".into(), |rows| format!("about {rows} rows"));
+        let rows = plan
+            .table
+            .rows_estimated
+            .map_or_else(|| "never analysed".into(), |rows| format!("about {rows} rows"));
         report.ok("table", name, format!("{}, {rows}", plan.table.written()));
-        self.check_key(&plan, stream, report);
+        check_key(&plan, stream, report);
         self.check_cursor(conn, place, &plan, stream, report).await?;
         self.sample(conn, place, &plan).await?;
         report.ok("read", name, "the agreed fields can be read");
-        let writes = can_write(conn, &plan.table).await.map_err(|e| self.failure(place, "reading privileges", &e))?;
+        let writes =
+            can_write(conn, &plan.table).await.map_err(|e| self.failure(place, "reading privileges", &e))?;
         if writes {
             let advice = "give the connector a role that may only select";
             report.warn("privileges", name, "the credential may also write to the table", advice);
@@ -64,18 +68,6 @@ impl PgSource {
             report.ok("privileges", name, "the credential may not write to the table");
         }
         Ok(())
-    }
-
-    fn check_key(&self, plan: &Plan, stream: &Stream, report: &mut CheckReport) {
-        let key: Vec<_> = plan.key.iter().map(ToString::to_string).collect();
-        let key = key.join(", ");
-        if plan.key_is_unique {
-            report.ok("key", Some(&stream.name), format!("({key}) is unique"));
-        } else {
-            let message = format!("nothing at the source keeps ({key}) unique or not null");
-            let advice = "rows that share a key or have none are set aside; name a key with a unique index";
-            report.warn("key", Some(&stream.name), message, advice);
-        }
     }
 
     async fn check_cursor(
@@ -100,12 +92,21 @@ impl PgSource {
         }
         if rule.kind == CursorType::Timestamp && column.kind != "timestamp with time zone" {
             let message = format!("{:?} has no time zone and is read as UTC", column.name);
-            report.warn("cursor", name, message, "if it holds local time, the settle window does not protect it");
+            report.warn(
+                "cursor",
+                name,
+                message,
+                "if it holds local time, the settle window does not protect it",
+            );
         }
         if let Some(count) = plan.count_odd() {
-            let odd = count.number(conn).await.map_err(|e| self.failure(place, "counting rows without cursor", &e))?;
+            let odd = count
+                .number(conn)
+                .await
+                .map_err(|e| self.failure(place, "counting rows without cursor", &e))?;
             if odd > 0 {
-                let message = format!("{odd} rows have no usable {:?} and are read again in every run", column.name);
+                let message =
+                    format!("{odd} rows have no usable {:?} and are read again in every run", column.name);
                 report.warn("cursor", name, message, "fill the column at the source");
             }
         }
@@ -125,6 +126,18 @@ impl PgSource {
             StreamOrigin::Table(written) => *written == table.written() || *written == table.name,
             StreamOrigin::Http(_) => false,
         })
+    }
+}
+
+fn check_key(plan: &Plan, stream: &Stream, report: &mut CheckReport) {
+    let key: Vec<_> = plan.key.iter().map(ToString::to_string).collect();
+    let key = key.join(", ");
+    if plan.key_is_unique {
+        report.ok("key", Some(&stream.name), format!("({key}) is unique"));
+    } else {
+        let message = format!("nothing at the source keeps ({key}) unique or not null");
+        let advice = "rows that share a key or have none are set aside; name a key with a unique index";
+        report.warn("key", Some(&stream.name), message, advice);
     }
 }
 

@@ -8,8 +8,16 @@ use crate::error::SourceError;
 use crate::report::{DiscoveredField, DiscoveredStream};
 
 /// Column names that people give to the time of the last change, the likeliest first.
-const CURSOR_NAMES: [&str; 8] =
-    ["updated_at", "modified_at", "last_modified", "changed_at", "updated", "modified", "created_at", "version"];
+const CURSOR_NAMES: [&str; 8] = [
+    "updated_at",
+    "modified_at",
+    "last_modified",
+    "changed_at",
+    "updated",
+    "modified",
+    "created_at",
+    "version",
+];
 
 impl PgSource {
     /// Every table and view that the credential can see.
@@ -24,7 +32,8 @@ impl PgSource {
         let cursors = cursor_candidates(table);
         let mut problems = Vec::new();
         if key.is_empty() {
-            problems.push("no primary key and no unique index: name the columns that identify a row".to_owned());
+            problems
+                .push("no primary key and no unique index: name the columns that identify a row".to_owned());
         } else if !table.has_primary_key {
             problems.push("no primary key: the key is taken from a unique index".to_owned());
         }
@@ -82,7 +91,11 @@ fn cursor_type(column: &Column) -> Option<&'static str> {
 fn snippet(table: &Table, key: &[String], cursor: Option<&Column>) -> String {
     let list = |names: &[String]| names.iter().map(|name| text(name)).collect::<Vec<_>>().join(", ");
     let names: Vec<_> = table.columns.iter().map(|column| column.name.clone()).collect();
-    let mut snippet = format!("[[streams]]\nname = {}\ntable = {}\n", text(&stream_name(&table.name)), text(&table.written()));
+    let mut snippet = format!(
+        "[[streams]]\nname = {}\ntable = {}\n",
+        text(&stream_name(&table.name)),
+        text(&table.written())
+    );
     // Writing to a String cannot fail.
     let mut line = |line: String| writeln!(snippet, "{line}").expect("a String takes every text");
     if key.is_empty() {
@@ -105,7 +118,11 @@ fn stream_name(table: &str) -> String {
         .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' { c } else { '_' })
         .take(63)
         .collect();
-    if name.starts_with(|c: char| c.is_ascii_lowercase()) { name } else { format!("t{name}").chars().take(63).collect() }
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        name
+    } else {
+        format!("t{name}").chars().take(63).collect()
+    }
 }
 
 /// Text as TOML writes it.

@@ -13,21 +13,27 @@ const KEYS_PER_RECORD: usize = 10;
 
 impl PgReader {
     /// The range of keys behind `after`. `open` says whether the cursor at the source is open already.
-    pub(super) async fn next_keys(&mut self, after: Option<String>, open: bool) -> Result<KeyRange, SourceError> {
+    pub(super) async fn next_keys(
+        &mut self,
+        after: Option<String>,
+        open: bool,
+    ) -> Result<KeyRange, SourceError> {
         if !open {
             self.refuse_a_wipe().await?;
             let statement = self.plan.declare_keys(after.as_deref());
             statement.execute(self.conn()).await.map_err(|error| self.failed("selecting keys", &error))?;
         }
         let count = self.options.batch_records.max(1) * KEYS_PER_RECORD;
-        let keys = fetch_keys(self.conn(), count).await.map_err(|error| self.failed("reading keys", &error))?;
+        let keys =
+            fetch_keys(self.conn(), count).await.map_err(|error| self.failed("reading keys", &error))?;
         let through = keys.last().filter(|_| keys.len() == count).cloned();
         Ok(KeyRange { after, through, keys })
     }
 
     async fn refuse_a_wipe(&mut self) -> Result<(), SourceError> {
         let statement = self.plan.count_keys();
-        let count = statement.number(self.conn()).await.map_err(|error| self.failed("counting keys", &error))?;
+        let count =
+            statement.number(self.conn()).await.map_err(|error| self.failed("counting keys", &error))?;
         let (count, percent) = (count.unsigned_abs(), self.stream.deletions_percent_max);
         // Who does not say how many records there are could lose them all.
         let known = self.options.known_records.unwrap_or_else(|| u64::from(count == 0));

@@ -55,7 +55,9 @@ impl Plan {
         let columns = key.iter().map(|field| top_column(place, &table, field, "key").cloned());
         let key_columns: Vec<Column> = columns.collect::<Result<_, _>>()?;
         let cursor = match &stream.cursor {
-            Some(rule) => Some(CursorPlan::make(place, top_column(place, &table, &rule.field, "cursor")?, rule.kind)?),
+            Some(rule) => {
+                Some(CursorPlan::make(place, top_column(place, &table, &rule.field, "cursor")?, rule.kind)?)
+            }
             None => None,
         };
         if let Deletions::Flag(field) = &stream.deletions {
@@ -120,7 +122,8 @@ fn projection(place: &Place, table: &Table, fields: &[FieldPath]) -> Result<Stri
         let column = column(place, table, field, "fields")?;
         if field.names().len() > 1 && column.kind != "jsonb" {
             let what = format!("{field} reaches into a column of type {}", column.kind);
-            let advice = format!("agree on {:?} as a whole, or read from a view that has the field", column.name);
+            let advice =
+                format!("agree on {:?} as a whole, or read from a view that has the field", column.name);
             return Err(place.configuration(what, advice));
         }
     }
@@ -174,11 +177,15 @@ impl CursorPlan {
     /// The years 1 to 9999 only: outside, dates have no RFC 3339 text, and the infinities no place.
     fn timestamp(column: &Column, c: &str) -> Option<Self> {
         let (utc, bound): (String, fn(&str) -> String) = match column.kind.as_str() {
-            "timestamp with time zone" => (format!("({c} at time zone 'UTC')"), |p| format!("{p}::text::timestamptz")),
+            "timestamp with time zone" => {
+                (format!("({c} at time zone 'UTC')"), |p| format!("{p}::text::timestamptz"))
+            }
             "timestamp without time zone" => {
                 (c.to_owned(), |p| format!("({p}::text::timestamptz at time zone 'UTC')"))
             }
-            "date" => (format!("{c}::timestamp"), |p| format!("({p}::text::timestamptz at time zone 'UTC')::date")),
+            "date" => {
+                (format!("{c}::timestamp"), |p| format!("({p}::text::timestamptz at time zone 'UTC')::date"))
+            }
             _ => return None,
         };
         let (least, greatest) = match column.kind.as_str() {

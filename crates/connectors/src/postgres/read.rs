@@ -50,7 +50,10 @@ pub(crate) struct PgReader {
 enum Phase {
     Rows(Slice),
     /// The keys behind one; the first look at them opens the cursor.
-    Keys { after: Option<String>, open: bool },
+    Keys {
+        after: Option<String>,
+        open: bool,
+    },
     /// Everything was read; the last batch is still to be handed out.
     Last,
     Done,
@@ -134,9 +137,15 @@ impl PgReader {
     }
 
     /// Takes up to `room` rows into the batch and returns what they weigh.
-    async fn take_some(&mut self, slice: Slice, room: usize, batch: &mut Batch) -> Result<usize, SourceError> {
+    async fn take_some(
+        &mut self,
+        slice: Slice,
+        room: usize,
+        batch: &mut Batch,
+    ) -> Result<usize, SourceError> {
         let count = room.min((FETCH_BYTES_MAX / self.stream.record_bytes_max).max(1));
-        let rows = fetch_rows(&mut self.conn, count).await.map_err(|error| self.failed("reading rows", &error))?;
+        let rows =
+            fetch_rows(&mut self.conn, count).await.map_err(|error| self.failed("reading rows", &error))?;
         let ended = rows.len() < count;
         let bytes = rows.iter().filter_map(|row| row.data.as_ref()).map(String::len).sum();
         for row in rows {
@@ -182,7 +191,8 @@ impl PgReader {
     async fn take(&mut self, row: Row, slice: Slice, batch: &mut Batch) -> Result<(), SourceError> {
         let digest = Digest(row.digest.into_bytes());
         let kind = self.stream.cursor.as_ref().map(|rule| rule.kind);
-        let cursor = kind.zip(row.cursor.as_deref()).and_then(|(kind, text)| CursorValue::parse(kind, text).ok());
+        let cursor =
+            kind.zip(row.cursor.as_deref()).and_then(|(kind, text)| CursorValue::parse(kind, text).ok());
         batch.null_cursor += u64::from(slice == Slice::Odd);
         if let (Some(progress), Some(cursor)) = (&mut self.progress, &cursor) {
             progress.see(cursor);

@@ -29,23 +29,22 @@ impl PgSource {
     /// Connects and begins the snapshot.
     pub(super) async fn open(&self, place: &Place) -> Result<Session, SourceError> {
         let connect = || async {
-            match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options)).await {
-                Ok(connected) => connected.map_err(|error| self.failure(place, "connecting to the source", &error)),
-                Err(_) => {
-                    let what = format!("the source did not answer within {} s", CONNECT_TIMEOUT.as_secs());
-                    Err(place.transient(what))
-                }
-            }
+            let connecting = PgConnection::connect_with(&self.options);
+            let Ok(connected) = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await else {
+                let what = format!("the source did not answer within {} s", CONNECT_TIMEOUT.as_secs());
+                return Err(place.transient(what));
+            };
+            connected.map_err(|error| self.failure(place, "connecting to the source", &error))
         };
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(250))
             .with_jitter()
             .with_max_times(CONNECT_RETRIES);
-        let conn = connect
-            .retry(backoff)
-            .when(|error| matches!(error, SourceError::Transient { .. }))
-            .await?;
-        self.begin(conn).await.map_err(|error| self.failure(place, "opening a snapshot of the source", &error))
+        let conn =
+            connect.retry(backoff).when(|error| matches!(error, SourceError::Transient { .. })).await?;
+        self.begin(conn)
+            .await
+            .map_err(|error| self.failure(place, "opening a snapshot of the source", &error))
     }
 
     async fn begin(&self, mut conn: PgConnection) -> Result<Session, sqlx::Error> {

@@ -87,7 +87,13 @@ pub(super) async fn fetch_keys(conn: &mut PgConnection, count: usize) -> Result<
 
 impl Plan {
     /// Opens the cursor over the rows of a slice.
-    pub(super) fn declare_rows(&self, slice: Slice, from: &From, known: Vec<Uuid>, bytes_max: i64) -> Statement {
+    pub(super) fn declare_rows(
+        &self,
+        slice: Slice,
+        from: &From,
+        known: Vec<Uuid>,
+        bytes_max: i64,
+    ) -> Statement {
         let mut statement = Statement::new("");
         let filter = self.filter(&mut statement, slice, from);
         let (known, bytes_max) = (statement.bind(known), statement.bind(bytes_max));
@@ -178,14 +184,15 @@ impl Plan {
 
     /// Rows behind a key, and those without one: they come last.
     fn behind(&self, after: &str) -> String {
-        let columns: Vec<_> = self.key_columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
+        let columns: Vec<_> =
+            self.key_columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
         let values: Vec<_> = (1..)
             .zip(&self.key_columns)
             .map(|(index, column)| format!("(({after}::text[])[{index}])::{}", column.kind))
             .collect();
         let nulls = self.key_columns.iter().zip(&columns).filter(|(column, _)| !column.not_null);
-        let nulls: String = nulls.map(|(_, name)| format!(" or {name} is null")).collect();
-        format!("(({}) > ({}){nulls})", columns.join(", "), values.join(", "))
+        let nulls: Vec<_> = nulls.map(|(_, name)| format!(" or {name} is null")).collect();
+        format!("(({}) > ({}){})", columns.join(", "), values.join(", "), nulls.concat())
     }
 
     fn order(&self, slice: Slice) -> String {
@@ -196,12 +203,17 @@ impl Plan {
 
     /// The key as text: null where a part of it is.
     fn key_text(&self) -> String {
-        let columns: Vec<_> = self.key_columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
+        let columns: Vec<_> =
+            self.key_columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
         if let [column] = columns.as_slice() {
             return format!("to_json({column}) #>> '{{}}'");
         }
         let nulls: Vec<_> = columns.iter().map(|column| format!("{column} is null")).collect();
-        format!("case when {} then null else json_build_array({})::text end", nulls.join(" or "), columns.join(", "))
+        format!(
+            "case when {} then null else json_build_array({})::text end",
+            nulls.join(" or "),
+            columns.join(", ")
+        )
     }
 
     fn key_place(&self) -> String {
@@ -211,11 +223,11 @@ impl Plan {
     }
 
     /// The row's JSON. `json` and not `jsonb`: a `json` column may hold what `jsonb` cannot, and one such row
-    /// must not fail the statement.
+    /// must not fail the statement. `t.*` and not `t`: that would be a column of this name.
     fn data(&self) -> String {
         match &self.projection {
-            None => "select row_to_json(t)::text as data".to_owned(),
-            Some(columns) => format!("select row_to_json(r)::text as data from (select {columns}) r"),
+            None => "select row_to_json(t.*)::text as data".to_owned(),
+            Some(columns) => format!("select row_to_json(r.*)::text as data from (select {columns}) r"),
         }
     }
 }

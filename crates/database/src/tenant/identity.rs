@@ -6,9 +6,8 @@ use super::scope::Claim;
 use crate::control::{Tenant, TenantId};
 use crate::failure::{is_sqlstate, sqlstate};
 
-/// Postgres cuts names off at 63 bytes, from the end, where the job's number stands. So the tenant's name gives way:
-/// what is left beside `tenure `, ` job ` and the 19 digits of the largest number.
-const TENANT_BYTES_MAX: usize = 32;
+/// Postgres cuts names off at 63 bytes, from the end: there stands the tenant's name, which the database's name tells too.
+const NAME_BYTES_MAX: usize = 63;
 
 /// Asks a new connection where it has led. Only then may it be used, or kept.
 pub(super) async fn prove(backend: &mut Backend, tenant: &Tenant) -> Result<(), TenantError> {
@@ -58,9 +57,12 @@ async fn notice_closed_sockets(backend: &mut Backend) -> Result<(), TenantError>
     }
 }
 
-/// What `pg_stat_activity` shows, e.g. `tenure acme job 42`.
+/// What `pg_stat_activity` shows: the job and the fence of the attempt, and the tenant, e.g. `tenure job 42/97 acme`.
 pub(super) fn application_name(tenant: &Tenant, claim: Option<Claim>) -> String {
-    let name = tenant.name.as_str();
-    let name = &name[..name.len().min(TENANT_BYTES_MAX)];
-    claim.map_or_else(|| format!("tenure {name}"), |claim| format!("tenure {name} job {}", claim.job))
+    let mut name = match claim {
+        Some(Claim { job, fence }) => format!("tenure job {job}/{fence} {}", tenant.name),
+        None => format!("tenure {}", tenant.name),
+    };
+    name.truncate(NAME_BYTES_MAX);
+    name
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::support::{Hand, Stage, act, bench, failure, quick, until};
+use super::support::{Hand, Stage, act, bench, failure, quick, soon, until};
 use crate::{Attempt, Cancelled, Done, JobError, JobId, State, WorkerOptions, outcome::Outcome};
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn q11_a_running_job_is_told_long_before_the_next_heartbeat_and_ends_as_ca
     let slow = WorkerOptions { lease: Duration::from_mins(3), heartbeat: Duration::from_mins(1), ..quick() };
     let worker = bench.start(obedient(sender), slow).await;
     let id = bench.enqueue("interrupted").await;
-    let attempt = began.recv().await.unwrap();
+    let attempt = soon(began.recv()).await.unwrap();
     assert!(!attempt.should_stop());
     let asked = Instant::now();
     assert_eq!(bench.queue.cancel(id, "ada").await.unwrap(), Cancelled::Told);
@@ -69,7 +69,7 @@ async fn q11_a_cancelled_job_that_succeeds_all_the_same_ends_as_succeeded() {
     let (sender, mut began) = mpsc::unbounded_channel();
     let worker = bench.start(obedient(sender), quick()).await;
     let id = bench.enqueue("done").await;
-    began.recv().await.unwrap();
+    soon(began.recv()).await.unwrap();
     bench.queue.cancel(id, "ada").await.unwrap();
     bench.await_state(id, State::Succeeded).await;
     worker.stop().await;
@@ -81,7 +81,7 @@ async fn q11_a_cancelled_job_that_does_not_listen_is_dropped_after_its_grace() {
     let (sender, mut began) = mpsc::unbounded_channel();
     let worker = bench.start(obedient(sender), quick()).await;
     let id = bench.enqueue("deaf").await;
-    began.recv().await.unwrap();
+    soon(began.recv()).await.unwrap();
     bench.queue.cancel(id, "ada").await.unwrap();
     bench.await_state(id, State::Cancelled).await;
     worker.stop().await;
@@ -169,7 +169,7 @@ async fn q11_a_cancellation_told_by_the_heartbeat_alone_arrives() {
     let options = WorkerOptions { heartbeat: Duration::from_millis(200), ..quick() };
     let worker = bench.start(obedient(sender), options).await;
     let id = bench.enqueue("interrupted").await;
-    began.recv().await.unwrap();
+    soon(began.recv()).await.unwrap();
     // No bell is rung.
     bench.sql("update queue.job set cancel_requested = true").await;
     until(async || bench.state(id).await == State::Cancelled).await;

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     child::ChildWorker,
-    support::{Bench, Hand, Running, Stage, act, bench, never, quick, until},
+    support::{Bench, Hand, Running, Stage, act, bench, never, quick, soon, until},
 };
 use crate::{Attempt, Done, JobId, State, WaitReason, WorkerOptions, outcome::Outcome, rescue};
 
@@ -207,7 +207,7 @@ async fn q6_nothing_runs_beside_a_suspect_until_it_has_made_a_checkpoint() {
     let queues = vec!["default".to_owned(), "other".to_owned()];
     let worker = bench.start(stage, WorkerOptions { queues, ..quick() }).await;
     let suspect = enqueue_suspect(&bench, "default").await;
-    let (name, attempt) = theatre.began.recv().await.unwrap();
+    let (name, attempt) = soon(theatre.began.recv()).await.unwrap();
     assert_eq!(name, "suspect");
     for queue in ["default", "other", "other"] {
         bench.queue.enqueue(act("common").queue(queue)).await.unwrap();
@@ -216,7 +216,7 @@ async fn q6_nothing_runs_beside_a_suspect_until_it_has_made_a_checkpoint() {
 
     attempt.checkpointed();
     for _ in 0..3 {
-        assert_eq!(theatre.began.recv().await.unwrap().0, "common");
+        assert_eq!(soon(theatre.began.recv()).await.unwrap().0, "common");
     }
     assert_eq!(bench.state(suspect).await, State::Running);
     theatre.go.add_permits(4);
@@ -258,7 +258,7 @@ async fn q6_a_suspect_that_has_waited_long_gets_a_busy_worker_to_itself() {
     let (stage, mut theatre) = theatre();
     let worker = bench.start(stage, quick()).await;
     bench.enqueue("first").await;
-    assert_eq!(theatre.began.recv().await.unwrap().0, "first");
+    assert_eq!(soon(theatre.began.recv()).await.unwrap().0, "first");
     enqueue_suspect(&bench, "default").await;
     bench.sql("update queue.job set run_at = now() - interval '1 h' where suspect").await;
     never(async || theatre.began.try_recv().is_ok()).await;
@@ -268,7 +268,7 @@ async fn q6_a_suspect_that_has_waited_long_gets_a_busy_worker_to_itself() {
     never(async || theatre.began.try_recv().is_ok()).await;
     for next in ["suspect", "second"] {
         theatre.go.add_permits(1);
-        assert_eq!(theatre.began.recv().await.unwrap().0, next);
+        assert_eq!(soon(theatre.began.recv()).await.unwrap().0, next);
     }
     theatre.go.add_permits(1);
     worker.stop().await;
@@ -284,7 +284,7 @@ async fn q6_a_suspect_that_nobody_may_run_does_not_hold_up_the_worker() {
     bench.sql("update queue.job set run_at = now() - interval '1 h' where suspect").await;
     let worker = bench.start(stage, WorkerOptions { queues, ..quick() }).await;
     bench.enqueue("first").await;
-    theatre.began.recv().await.unwrap();
+    soon(theatre.began.recv()).await.unwrap();
     // The isolator has looked several times by then.
     never(async || false).await;
     bench.enqueue("second").await;
@@ -300,7 +300,7 @@ async fn q6_a_busy_worker_gives_up_solitude_when_another_takes_the_suspect() {
     let (stage, mut theatre) = theatre();
     let worker = bench.start(stage, quick()).await;
     bench.enqueue("first").await;
-    theatre.began.recv().await.unwrap();
+    soon(theatre.began.recv()).await.unwrap();
     enqueue_suspect(&bench, "default").await;
     bench.sql("update queue.job set run_at = now() - interval '1 h' where suspect").await;
     never(async || false).await;

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::support::{Hand, Stage, act, bench, failure, quick, until};
+use super::support::{Hand, Stage, act, bench, failure, quick, soon, until};
 use crate::{Attempt, Done, Fence, JobError, Progress, State, WaitReason, WorkerOptions, lease, outcome::Outcome};
 
 /// Counts the ends of attempts, by whatever way they end.
@@ -139,7 +139,7 @@ async fn q4_a_worker_that_lost_a_lease_drops_the_attempt_at_its_next_renewal() {
     let options = WorkerOptions { queues: vec!["theirs".to_owned()], ..quick() };
     let worker = bench.start(waiting(sender, dropped.clone()), options).await;
     let id = bench.queue.enqueue(act("x").queue("theirs")).await.unwrap().id;
-    let attempt = began.recv().await.unwrap();
+    let attempt = soon(began.recv()).await.unwrap();
     assert!(!attempt.should_stop() && attempt.confirm().await.unwrap());
 
     // Taken back and claimed anew where the worker does not look.
@@ -166,9 +166,9 @@ async fn q4_a_job_that_comes_back_to_the_same_worker_ends_its_older_attempt() {
     let options = WorkerOptions { lease: long * 3, heartbeat: long, grace: Duration::ZERO, ..quick() };
     let worker = bench.start(waiting(sender, dropped.clone()), options).await;
     let id = bench.enqueue("x").await;
-    let older = began.recv().await.unwrap();
+    let older = soon(began.recv()).await.unwrap();
     bench.expire(id).await;
-    let newer = began.recv().await.unwrap();
+    let newer = soon(began.recv()).await.unwrap();
     assert!(newer.fence() > older.fence());
 
     until(async || dropped.load(Ordering::SeqCst) == 1).await;
@@ -193,7 +193,7 @@ async fn q4_an_attempt_that_ends_after_its_loss_reports_nothing() {
     let long = Duration::from_mins(5);
     let worker = bench.start(stage, WorkerOptions { lease: long * 3, heartbeat: long, ..quick() }).await;
     let id = bench.enqueue("x").await;
-    began.notified().await;
+    soon(began.notified()).await;
     // A rescue and a newer claim by another worker, in one stroke.
     bench.sql("update queue.job set fence = nextval('queue.fence'), worker = 0").await;
     go.add_permits(1);

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::{
     child::ChildWorker,
-    support::{Hand, Stage, act, bench, cut, is_locked, quick, until},
+    support::{Hand, Stage, act, bench, cut, is_locked, lock_holder, quick, soon, until},
 };
 use crate::{Done, State, WaitReason, WorkerOptions, outcome::Outcome, rescue};
 
@@ -143,11 +143,16 @@ async fn q3_a_living_worker_whose_lock_connection_is_cut_keeps_its_jobs() {
     let worker = bench.start(stage, slow).await;
     let rescuer = bench.start(Stage::of_success(), elsewhere()).await;
     let id = bench.enqueue("x").await;
-    began.notified().await;
+    soon(began.notified()).await;
     let fence = bench.record(id).await.fence;
     for _ in 0..5 {
+        let before = [lock_holder(&bench, worker.id).await, lock_holder(&bench, rescuer.id).await];
         assert_eq!(cut(&bench, "queue presence").await, 2);
-        until(async || is_locked(&bench, worker.id).await && is_locked(&bench, rescuer.id).await).await;
+        until(async || {
+            let now = [lock_holder(&bench, worker.id).await, lock_holder(&bench, rescuer.id).await];
+            now.iter().zip(before).all(|(now, before)| now.is_some() && *now != before)
+        })
+        .await;
     }
     // Two looks of the rescuer after the last cut.
     let seen = Instant::now();
@@ -176,7 +181,7 @@ async fn q3_a_living_worker_that_cannot_take_its_lock_anew_keeps_its_jobs() {
     let worker = bench.start(stage, slow).await;
     let rescuer = bench.start(Stage::of_success(), elsewhere()).await;
     let id = bench.enqueue("x").await;
-    began.notified().await;
+    soon(began.notified()).await;
     let fence = bench.record(id).await.fence;
     // Another session waits for the worker's lock and has it as soon as the connection is cut: the worker, alive, is in
     // vain after it, and is taken for dead the whole time.
@@ -187,7 +192,7 @@ async fn q3_a_living_worker_that_cannot_take_its_lock_anew_keeps_its_jobs() {
         sqlx::query(lock).bind(rescue::LOCK_CLASS).bind(key).execute(&mut usurper).await.unwrap();
         usurper
     });
-    until(async || bench.count("select count(*) from pg_locks where locktype = 'advisory' and not granted").await == 1).await;
+    until(async || bench.count("select count(*) from pg_locks where locktype = 'advisory' and not granted and objsubid = 2").await == 1).await;
     cut(&bench, "queue presence").await;
     let usurper = usurp.await.unwrap();
     let since = Instant::now();
@@ -240,7 +245,7 @@ async fn q2_a_worker_frozen_past_its_lease_wakes_up_to_find_itself_fenced() {
         }
     });
     let worker = bench.start(stage, quick()).await;
-    began.notified().await;
+    soon(began.notified()).await;
     assert_ne!(bench.record(id).await.worker, zombie);
 
     // The gate lets the zombie's attempt succeed; its worker writes that, or learns of its loss, before it ends.

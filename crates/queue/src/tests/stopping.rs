@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::support::{GUARD, Stage, act, bench, is_locked, never, quick, registry, until};
+use super::support::{GUARD, Stage, act, bench, is_locked, never, quick, soon, registry, until};
 use crate::{Attempt, Done, JobError, State, WaitReason, Worker, WorkerError, WorkerOptions};
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn q12_a_stopping_worker_claims_nothing_and_lets_what_runs_end() {
     });
     let worker = bench.start(stage, quick()).await;
     let running = bench.enqueue("running").await;
-    began.notified().await;
+    soon(began.notified()).await;
     worker.tell_to_stop();
     let waiting = bench.enqueue("waiting").await;
     never(async || bench.state(waiting).await != State::Ready).await;
@@ -47,7 +47,7 @@ async fn q12_what_outlasts_the_grace_time_is_handed_back_uncharged_and_claimable
     let mut jobs = Vec::new();
     for _ in 0..4 {
         jobs.push(bench.enqueue("x").await);
-        began.recv().await.unwrap();
+        soon(began.recv()).await.unwrap();
     }
     let told = Instant::now();
     worker.stop().await;
@@ -79,7 +79,7 @@ async fn q12_a_job_that_watches_for_the_stop_hands_itself_back_early() {
     });
     let worker = bench.start(stage, WorkerOptions { grace: Duration::from_hours(1), ..quick() }).await;
     let id = bench.enqueue("x").await;
-    began.recv().await.unwrap();
+    soon(began.recv()).await.unwrap();
     worker.stop().await;
     let record = bench.record(id).await;
     assert_eq!((record.state, record.reason, record.failures), (State::Ready, WaitReason::HandedBack, 0));
@@ -130,7 +130,7 @@ async fn q12_a_job_that_blocks_its_thread_does_not_keep_the_worker_from_stopping
         });
     });
     let id = bench.enqueue("x").await;
-    began.recv().await.unwrap();
+    soon(began.recv()).await.unwrap();
     stop.cancel();
     let left = until(async || bench.count("select count(*) from queue.worker where ended_at is not null").await == 1);
     left.await;
@@ -157,7 +157,7 @@ async fn q3_a_worker_that_is_dropped_midway_frees_its_lock_and_drops_its_jobs() 
     let worker = bench.start(stage, quick()).await;
     let id = worker.id;
     bench.enqueue("x").await;
-    began.recv().await.unwrap();
+    soon(began.recv()).await.unwrap();
     worker.abandon().await;
     until(async || !is_locked(&bench, id).await).await;
     // The stage and its attempts are all gone: nobody can send any more.

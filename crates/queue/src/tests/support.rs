@@ -122,6 +122,11 @@ pub(super) async fn await_count(pool: &PgPool, query: &'static str, wanted: i64)
     tokio::time::timeout(GUARD, patience).await.expect("it becomes so in time");
 }
 
+/// What comes at once, or else the test has failed.
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(GUARD, future).await.expect("it comes in time")
+}
+
 /// Looks for a third of a second, long enough for dozens of polls, whether what must not happen happens.
 pub(super) async fn never(mut is_so: impl AsyncFnMut() -> bool) {
     let began = std::time::Instant::now();
@@ -339,12 +344,19 @@ pub(super) async fn cut(bench: &Bench, application: &str) -> usize {
     .count()
 }
 
-/// Whether the worker's lock is held by some session.
+/// The session that holds the worker's lock.
+pub(super) async fn lock_holder(bench: &Bench, worker: i64) -> Option<i32> {
+    sqlx::query_scalar(
+        "select pid from pg_locks where locktype = 'advisory' and classid::bigint = $1 and objid::bigint = $2 and granted
+            and database = (select oid from pg_database where datname = current_database())",
+    )
+    .bind(i64::from(LOCK_CLASS))
+    .bind(worker)
+    .fetch_optional(&bench.pool)
+    .await
+    .unwrap()
+}
+
 pub(super) async fn is_locked(bench: &Bench, worker: i64) -> bool {
-    sqlx::query_scalar("select exists (select from pg_locks where locktype = 'advisory' and objid::bigint = $1 and granted
-        and database = (select oid from pg_database where datname = current_database()))")
-        .bind(worker)
-        .fetch_one(&bench.pool)
-        .await
-        .unwrap()
+    lock_holder(bench, worker).await.is_some()
 }

@@ -12,7 +12,8 @@ async fn page(body: impl Into<Vec<u8>>) -> (crate::testing::Sink, Result<(), Sou
 
 async fn page_of(body: impl Into<Vec<u8>>, stream: &str) -> (crate::testing::Sink, Result<(), SourceError>) {
     let body = body.into();
-    let server = Server::start(move |_, _| answer(200, &[("content-type", "application/json")], body.clone())).await;
+    let server =
+        Server::start(move |_, _| answer(200, &[("content-type", "application/json")], body.clone())).await;
     server.run("", stream).await
 }
 
@@ -88,7 +89,8 @@ async fn json_that_is_cut_off_is_tried_three_times() {
 
 #[tokio::test]
 async fn a_body_shorter_than_announced_is_transient() {
-    let bytes = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n[{\"id\":1}]";
+    let bytes =
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n[{\"id\":1}]";
     let server = Server::raw(bytes.to_vec()).await;
     let error = server.run("", ONE_PAGE).await.1.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Transient, "{error}");
@@ -112,17 +114,22 @@ async fn what_is_not_http_is_transient() {
 
 #[tokio::test]
 async fn a_page_of_html_is_quoted_with_its_status() {
-    let server = Server::start(|_, _| answer(200, &[("content-type", "text/html")], "<html>Please log in")).await;
+    let server =
+        Server::start(|_, _| answer(200, &[("content-type", "text/html")], "<html>Please log in")).await;
     let error = server.run("", ONE_PAGE).await.1.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Configuration);
     let said = error.to_string();
-    assert!(said.contains("200 OK") && said.contains("Please log in") && said.contains("people, stream rows"), "{said}");
+    assert!(
+        said.contains("200 OK") && said.contains("Please log in") && said.contains("people, stream rows"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
 async fn another_charset_is_named() {
     let server =
-        Server::start(|_, _| answer(200, &[("content-type", "application/json; charset=ISO-8859-1")], "[]")).await;
+        Server::start(|_, _| answer(200, &[("content-type", "application/json; charset=ISO-8859-1")], "[]"))
+            .await;
     let error = server.run("", ONE_PAGE).await.1.unwrap_err();
     assert!(error.to_string().contains("iso-8859-1"), "{error}");
 }

@@ -7,7 +7,8 @@ use super::server::{Server, answer, json};
 use crate::testing::Sink;
 use crate::{ErrorClass, ReadOptions, SourceError, State};
 
-const TOKENS: &str = "records = \"data\"\npagination = { type = \"cursor\", token = \"next\", param = \"after\" }";
+const TOKENS: &str =
+    "records = \"data\"\npagination = { type = \"cursor\", token = \"next\", param = \"after\" }";
 
 async fn fails(server: &Server, http: &str, stream: &str) -> SourceError {
     server.run(http, stream).await.1.unwrap_err()
@@ -116,7 +117,10 @@ async fn i8_an_incomplete_run_goes_on_where_it_stopped() {
 #[tokio::test]
 async fn i8_a_silent_source_is_left() {
     // Headers come, then nothing.
-    let server = Server::start(|_, _| answer(200, &[], Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()))).await;
+    let server = Server::start(|_, _| {
+        answer(200, &[], Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()))
+    })
+    .await;
     let error = fails(&server, "idle_timeout = \"50ms\"", "pagination = { type = \"none\" }").await;
     assert_eq!(error.class(), ErrorClass::Transient);
     assert!(error.to_string().contains("idle_timeout"), "{error}");

@@ -6,7 +6,11 @@ use crate::testing::Sink;
 
 /// Rows `id` 1 to `count` with rising `at`, cut by `skip` and `take`.
 fn rows(count: usize, skip: usize, take: usize) -> Vec<String> {
-    (1..=count).skip(skip).take(take).map(|n| format!(r#"{{"id":{n},"at":"2020-01-01T00:00:{:02}Z"}}"#, n % 60)).collect()
+    (1..=count)
+        .skip(skip)
+        .take(take)
+        .map(|n| format!(r#"{{"id":{n},"at":"2020-01-01T00:00:{:02}Z"}}"#, n % 60))
+        .collect()
 }
 
 fn list(rows: &[String]) -> String {
@@ -37,10 +41,13 @@ async fn page_numbers_may_end_with_404_but_only_if_the_first_page_is_still_there
     sink.run_with_crashes(&source, &definition.streams()[0], 10).await;
     assert_eq!(sink.records.len(), 6);
 
-    let server = Server::start(|_, count| {
-        if count == 0 { json(list(&rows(3, 0, 3))) } else { answer(404, &[], "gone") }
-    })
-    .await;
+    let server =
+        Server::start(
+            |_, count| {
+                if count == 0 { json(list(&rows(3, 0, 3))) } else { answer(404, &[], "gone") }
+            },
+        )
+        .await;
     assert_eq!(server.run("", stream).await.1.unwrap_err().class(), ErrorClass::Configuration);
 }
 
@@ -66,7 +73,9 @@ async fn links_and_header_tokens_lead_to_the_end() {
         answer(200, &[("link", &link), ("x-next", &next)], body)
     })
     .await;
-    for pagination in ["{ type = \"link\" }", "{ type = \"cursor\", token = \"header:X-Next\", param = \"from\" }"] {
+    for pagination in
+        ["{ type = \"link\" }", "{ type = \"cursor\", token = \"header:X-Next\", param = \"from\" }"]
+    {
         let (sink, ended) = server.run("", &format!("pagination = {pagination}")).await;
         ended.unwrap();
         assert_eq!(sink.records.len(), 7, "{pagination}");
@@ -145,7 +154,11 @@ async fn i2_records_out_of_order_stop_checkpoints_and_the_run_ends_well() {
     let server = Server::start(|seen, _| {
         let seconds = [10, 20, 15, 30, 40];
         let at = seen.number("skip");
-        json(seconds.get(at).map_or("[]".into(), |s| format!(r#"[{{"id":{at},"at":"2020-01-01T00:00:{s}Z"}}]"#)))
+        json(
+            seconds
+                .get(at)
+                .map_or("[]".into(), |s| format!(r#"[{{"id":{at},"at":"2020-01-01T00:00:{s}Z"}}]"#)),
+        )
     })
     .await;
     let stream = "order = \"ascending\"\npagination = { type = \"offset\", param = \"skip\" }\n\

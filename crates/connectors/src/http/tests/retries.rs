@@ -9,7 +9,8 @@ const ONE_PAGE: &str = "pagination = { type = \"none\" }";
 
 async fn refused(status: u16, headers: &'static [(&str, &str)]) -> (usize, SourceError) {
     let server = Server::start(move |_, _| answer(status, headers, "no")).await;
-    let error = server.run("auth = { type = \"bearer\", token = \"planted-token\" }", ONE_PAGE).await.1.unwrap_err();
+    let error =
+        server.run("auth = { type = \"bearer\", token = \"planted-token\" }", ONE_PAGE).await.1.unwrap_err();
     (server.requests().len(), error)
 }
 
@@ -38,8 +39,10 @@ async fn a_source_that_is_not_there_is_transient() {
     let server = Server::start(|_, _| json("[]")).await;
     let (source, definition) = server.source("", ONE_PAGE).await;
     drop(server);
-    let mut reader =
-        source.read(&definition.streams()[0], &crate::State::default(), crate::ReadOptions::default()).await.unwrap();
+    let mut reader = source
+        .read(&definition.streams()[0], &crate::State::default(), crate::ReadOptions::default())
+        .await
+        .unwrap();
     let error = loop {
         // The listener closes when its task is gone, a moment after the abort.
         match reader.next().await {
@@ -54,9 +57,9 @@ async fn a_source_that_is_not_there_is_transient() {
 async fn a_long_pause_gives_the_slot_back_after_one_try() {
     let (requests, error) = refused(429, &[("retry-after", "60")]).await;
     assert_eq!((requests, error.class()), (1, ErrorClass::Throttled), "{error}");
-    assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+    assert_eq!(error.retry_after(), Some(Duration::from_mins(1)));
     let (requests, error) = refused(503, &[("retry-after", "60")]).await;
-    assert_eq!((requests, error.retry_after()), (1, Some(Duration::from_secs(60))), "{error}");
+    assert_eq!((requests, error.retry_after()), (1, Some(Duration::from_mins(1))), "{error}");
 }
 
 #[tokio::test]
@@ -81,7 +84,8 @@ async fn a_pause_is_told_to_everyone_who_shares_the_bucket() {
     let (source, definition) = server.source("rate_limit = { requests = 100, per = \"1s\" }", ONE_PAGE).await;
     let stream = &definition.streams()[0];
     for _ in 0..2 {
-        let mut reader = source.read(stream, &crate::State::default(), crate::ReadOptions::default()).await.unwrap();
+        let mut reader =
+            source.read(stream, &crate::State::default(), crate::ReadOptions::default()).await.unwrap();
         assert_eq!(reader.next().await.unwrap_err().class(), ErrorClass::Throttled);
     }
     assert_eq!(server.requests().len(), 1, "the second reader must not ask");
@@ -108,7 +112,11 @@ async fn a_path_that_is_not_there_is_a_fault_of_the_definition() {
 #[tokio::test]
 async fn a_redirect_stays_on_its_origin() {
     let server = Server::start(|seen, _| {
-        if seen.path == "/v1/rows" { answer(307, &[("location", "/v2/rows")], "") } else { json(r#"[{"id":1}]"#) }
+        if seen.path == "/v1/rows" {
+            answer(307, &[("location", "/v2/rows")], "")
+        } else {
+            json(r#"[{"id":1}]"#)
+        }
     })
     .await;
     assert_eq!(server.run("", ONE_PAGE).await.0.records.len(), 1);
@@ -131,7 +139,8 @@ async fn a_page_token_that_has_expired_restarts_the_slice_once() {
         _ => json(r#"{"data":[{"id":2}]}"#),
     })
     .await;
-    let stream = "records = \"data\"\npagination = { type = \"cursor\", token = \"next\", param = \"after\" }";
+    let stream =
+        "records = \"data\"\npagination = { type = \"cursor\", token = \"next\", param = \"after\" }";
     let (source, definition) = server.source("", stream).await;
     let stream = &definition.streams()[0];
     let mut sink = crate::testing::Sink::default();

@@ -67,11 +67,14 @@ async fn i7_no_error_debug_or_log_line_shows_the_credential() {
     })
     .await;
     for auth in auths() {
-        let (source, definition) = server.source(&format!("auth = {auth}"), "pagination = { type = \"link\" }").await;
+        let (source, definition) =
+            server.source(&format!("auth = {auth}"), "pagination = { type = \"link\" }").await;
         assert_clean(&format!("{source:?} {definition:?}"));
         for _ in 0..6 {
-            let mut reader =
-                source.read(&definition.streams()[0], &crate::State::default(), crate::ReadOptions::default()).await.unwrap();
+            let mut reader = source
+                .read(&definition.streams()[0], &crate::State::default(), crate::ReadOptions::default())
+                .await
+                .unwrap();
             assert_clean(&format!("{reader:?}"));
             let error = reader.next().await.unwrap_err();
             assert_clean(&format!("{error} {error:?}"));

@@ -62,7 +62,9 @@ pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body
 
 impl Server {
     /// Answers every request by `respond`; the number counts from 0.
-    pub(super) async fn start(respond: impl Fn(&Seen, usize) -> Response<Body> + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(
+        respond: impl Fn(&Seen, usize) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (log, respond) = (Arc::clone(&seen), Arc::new(respond));
         let app = Router::new().fallback(move |request: Request| {

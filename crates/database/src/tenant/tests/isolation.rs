@@ -167,14 +167,17 @@ async fn a_read_cannot_write_and_sees_one_snapshot() {
 }
 
 #[tokio::test]
-async fn the_servers_lists_show_tenant_and_job() {
+async fn the_servers_lists_show_job_fence_and_tenant() {
     let tenants = TestTenants::create().await;
     let long = "a-name-of-the-greatest-length-that-it-has";
     let tenant = tenants.add(&long[..40]).await;
-    for (job, shown) in [(42, "job 42".to_owned()), (i64::MAX, format!("job {}", i64::MAX))] {
+    for (job, shown) in [
+        (42, format!("tenure job 42/1 {}", &long[..40])),
+        (i64::MAX, format!("tenure job {}/1 {}", i64::MAX, &long[..30])),
+    ] {
         let mut read = tenants.for_job(&tenant, job, 1).await.unwrap().read().await.unwrap();
         let name: String = sqlx::query_scalar("show application_name").fetch_one(&mut *read).await.unwrap();
-        assert_eq!(name, format!("tenure {} {shown}", &long[..32]));
+        assert_eq!(name, shown);
         read.finish().await.unwrap();
     }
 }

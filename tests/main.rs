@@ -1,0 +1,4 @@
+//! One binary for all tests of the whole service.
+
+mod architecture;
+mod crash;
