@@ -79,6 +79,10 @@ impl Pulse {
         self.progress.lock().expect("no holder of this lock can panic").is_some()
     }
 
+    fn put_progress(&self, progress: Progress) {
+        *self.progress.lock().expect("no holder of this lock can panic") = Some(progress);
+    }
+
     pub(crate) fn take_progress(&self) -> Option<Progress> {
         self.progress.lock().expect("no holder of this lock can panic").take()
     }
@@ -155,7 +159,7 @@ impl Attempt {
     pub fn progress(&self, mut progress: Progress) {
         // One message that Postgres cannot hold would keep every lease of the worker from being renewed.
         progress.message = storable(&progress.message);
-        *self.0.signals.pulse.progress.lock().expect("no holder of this lock can panic") = Some(progress);
+        self.0.signals.pulse.put_progress(progress);
     }
 
     /// Whether the job should put its progress in order and return: its worker is stopping

@@ -71,7 +71,7 @@ impl Bell {
         }
         let sent = notify_queues(conn, &due).await;
         match sent {
-            Ok(_) => rung.extend(due.into_iter().map(|queue| (queue, Instant::now()))),
+            Ok(()) => rung.extend(due.into_iter().map(|queue| (queue, Instant::now()))),
             Err(error) => conn.unrung(&error),
         }
     }

@@ -60,8 +60,10 @@ pub struct Claimed {
 struct Mark(DateTime<Utc>, i64);
 
 /// Before every job: the first day that Postgres can hold, 24 November 4714 BC.
-const BEGINNING: Mark =
-    Mark(DateTime::from_timestamp(-210_866_803_200, 0).expect("chrono reaches further back than Postgres"), 0);
+const BEGINNING: Mark = Mark(
+    DateTime::from_timestamp(-210_866_803_200, 0).expect("chrono reaches further back than Postgres"),
+    0,
+);
 
 /// One claimer's memory of the lanes of its queue.
 #[derive(Debug)]

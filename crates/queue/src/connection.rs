@@ -65,7 +65,11 @@ impl Dedicated {
             self.collisions = 0;
             return Err(error);
         }
-        warn!(connection = self.name, error = &error as &dyn std::error::Error, "the database is out of reach");
+        warn!(
+            connection = self.name,
+            error = &error as &dyn std::error::Error,
+            "the database is out of reach"
+        );
         self.conn = None;
         sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
         self.pause = (self.pause * 2).min(RECONNECT_MAX);
@@ -116,7 +120,19 @@ pub(crate) fn is_outage(error: &sqlx::Error) -> bool {
 
 fn is_collision(error: &sqlx::Error) -> bool {
     // deadlock detected, serialization failure
-    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "40P01" || code == "40001")
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "40P01" || code == "40001")
+}
+
+/// Waits for an answer, but not for ever: when the other side of a connection is gone without a word, none will come.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
 }
 
 /// Runs a future until it answers or the token fires.

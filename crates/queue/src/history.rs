@@ -76,10 +76,12 @@ async fn missing_partitions(conn: &mut PgConnection) -> Result<Vec<(&'static str
 }
 
 async fn today(conn: &mut PgConnection) -> Result<NaiveDate, sqlx::Error> {
-    sqlx::query_scalar!(r#"-- queue.today
-        select (now() at time zone 'UTC')::date as "today!""#)
-        .fetch_one(conn)
-        .await
+    sqlx::query_scalar!(
+        r#"-- queue.today
+        select (now() at time zone 'UTC')::date as "today!""#
+    )
+    .fetch_one(conn)
+    .await
 }
 
 fn partition(table: &str, day: NaiveDate) -> String {
@@ -103,13 +105,18 @@ async fn make_partition(conn: &mut PgConnection, table: &str, day: NaiveDate) ->
 /// While another process is at it, it has the partitions to itself.
 pub(crate) async fn drop_expired(conn: &mut PgConnection, retention: Retention) -> Result<(), sqlx::Error> {
     // Of the session, since a partition cannot be detached concurrently inside a transaction.
-    if sqlx::query_scalar!(r#"-- queue.lock_drop
-        select pg_try_advisory_lock($1) as "taken!""#, DROP_LOCK)
-        .fetch_one(&mut *conn)
-        .await?
+    if sqlx::query_scalar!(
+        r#"-- queue.lock_drop
+        select pg_try_advisory_lock($1) as "taken!""#,
+        DROP_LOCK
+    )
+    .fetch_one(&mut *conn)
+    .await?
     {
         let dropped = drop_partitions(conn, retention).await;
-        sqlx::query!("-- queue.unlock_drop\nselect pg_advisory_unlock($1)", DROP_LOCK).fetch_one(&mut *conn).await?;
+        sqlx::query!("-- queue.unlock_drop\nselect pg_advisory_unlock($1)", DROP_LOCK)
+            .fetch_one(&mut *conn)
+            .await?;
         dropped?;
     }
     sqlx::query!("-- queue.forget_keys\ndelete from queue.idempotency_key where expires_at < now()")
@@ -125,10 +132,13 @@ async fn drop_partitions(conn: &mut PgConnection, retention: Retention) -> Resul
             if attached {
                 // Concurrently: a reader of the parent is not disturbed. A detach that was interrupted is finished first.
                 let how = if detaching { "finalize" } else { "concurrently" };
-                let detach = format!("-- queue.detach\nalter table queue.{table} detach partition {name} {how}");
+                let detach =
+                    format!("-- queue.detach\nalter table queue.{table} detach partition {name} {how}");
                 sqlx::raw_sql(AssertSqlSafe(detach)).execute(&mut *conn).await?;
             }
-            sqlx::raw_sql(AssertSqlSafe(format!("-- queue.drop\ndrop table {name}"))).execute(&mut *conn).await?;
+            sqlx::raw_sql(AssertSqlSafe(format!("-- queue.drop\ndrop table {name}")))
+                .execute(&mut *conn)
+                .await?;
             info!(partition = name, "history past its retention was dropped");
         }
     }

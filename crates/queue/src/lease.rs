@@ -15,13 +15,20 @@ pub(crate) struct Beat {
     pub progress: Option<Progress>,
 }
 
-/// What the database said of the leases: present means renewed.
-pub(crate) type Renewed = HashMap<JobId, CancelRequested>;
+/// What the database said of the leases. A job that is missing is no longer this worker's.
+pub(crate) type Renewed = HashMap<JobId, Standing>;
 
-/// Whether somebody asked that the job be cancelled.
-pub(crate) type CancelRequested = bool;
+/// A lease that stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// Whether somebody asked that the job be cancelled.
+    pub cancel_requested: bool,
+    /// Not if another session has locked the row: that must not keep the others from being renewed, and as long as it
+    /// lasts no rescuer can take the job either.
+    pub renewed: bool,
+}
 
-/// Renews the leases, in the order of the jobs' ids. A job that is missing from the answer is no longer this worker's.
+/// Renews the leases, in the order of the jobs' ids.
 pub(crate) async fn renew(
     conn: &mut PgConnection,
     lease: Duration,
@@ -33,14 +40,24 @@ pub(crate) async fn renew(
     let progress: Vec<Option<Json<&Progress>>> =
         beats.iter().map(|beat| beat.progress.as_ref().map(Json)).collect();
     let rows = sqlx::query!(
-        "-- queue.renew
-        update queue.job j
-        set lease_expires_at = clock_timestamp() + make_interval(secs => $5),
-            checkpointed = j.checkpointed or b.checkpointed,
-            progress = coalesce(b.progress, j.progress)
-        from unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::jsonb[]) as b(id, fence, checkpointed, progress)
-        where j.id = b.id and j.fence = b.fence
-        returning j.id, j.cancel_requested",
+        r#"-- queue.renew
+        with b as materialized (
+            select * from unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::jsonb[])
+                as b(id, fence, checkpointed, progress)
+        ), free as materialized (
+            select j.id, b.checkpointed, b.progress from b join queue.job j on j.id = b.id and j.fence = b.fence
+            for update of j skip locked
+        ), renewed as (
+            update queue.job j
+            set lease_expires_at = clock_timestamp() + make_interval(secs => $5),
+                checkpointed = j.checkpointed or free.checkpointed, progress = coalesce(free.progress, j.progress)
+            from free where j.id = free.id
+            returning j.id, j.cancel_requested
+        )
+        select id as "id!", cancel_requested as "cancel_requested!", true as "renewed!" from renewed
+        union all
+        select j.id, j.cancel_requested, false from b join queue.job j on j.id = b.id and j.fence = b.fence
+        where b.id not in (select id from free)"#,
         &ids,
         &fences,
         &checkpointed,
@@ -49,7 +66,8 @@ pub(crate) async fn renew(
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|row| (JobId(row.id), row.cancel_requested)).collect())
+    let standing = |cancel_requested, renewed| Standing { cancel_requested, renewed };
+    Ok(rows.into_iter().map(|row| (JobId(row.id), standing(row.cancel_requested, row.renewed))).collect())
 }
 
 /// Whether the attempt with this fence still holds the job.

@@ -7,7 +7,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use sqlx::{
     PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+    postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions},
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -15,12 +15,16 @@ use tracing::warn;
 
 use crate::{
     bell::{CANCEL_CHANNEL, QUEUE_CHANNEL},
-    connection::unless,
+    connection::{unless, within},
     rescue::LOCK_CLASS,
 };
 
 /// How long to wait before trying again to connect, or to take a lock that an old session still holds.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// How long the connection may be quiet before it is asked whether it lives; well below what routers forget after.
+const QUIET_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// What a worker tells of itself.
 #[derive(Debug, Clone)]
@@ -106,7 +110,7 @@ impl Presence {
 
     /// Holds the lock until told to stop, taking it anew whenever the connection broke.
     pub(crate) async fn hold(mut self, wakes: Wakes, stop: CancellationToken) {
-        while let Some(heard) = unless(&stop, self.listener.try_recv()).await {
+        while let Some(heard) = unless(&stop, self.listen()).await {
             match heard {
                 Ok(Some(bell)) if bell.channel() == QUEUE_CHANNEL => {
                     if let Some(claimer) = wakes.claimers.get(bell.payload()) {
@@ -122,6 +126,18 @@ impl Presence {
                     wakes.claimers.values().for_each(|claimer| claimer.notify_one());
                 }
             }
+        }
+    }
+
+    /// The next notification; `None` once the connection is broken. A quiet one is asked whether it lives: its other
+    /// side may be gone without a word, and the lock with it.
+    async fn listen(&mut self) -> Result<Option<PgNotification>, sqlx::Error> {
+        loop {
+            if let Ok(heard) = tokio::time::timeout(QUIET_MAX, self.listener.try_recv()).await {
+                return heard;
+            }
+            let ping = sqlx::query!("-- queue.ping\nselect 1 as alive").fetch_one(&mut self.listener);
+            within(ANSWER_MAX, ping).await?;
         }
     }
 

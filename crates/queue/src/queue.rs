@@ -10,9 +10,7 @@ use sqlx::{
 
 use crate::{
     AttemptRecord, Cancelled, EnqueueError, Enqueued, JobFilter, JobId, JobRecord, NewJob, QueueRecord,
-    Retention, RetryRefused, Ring, WorkerRecord,
-    bell::Bell,
-    cancel, enqueue, history, inspect, pause, retry,
+    Retention, RetryRefused, Ring, WorkerRecord, bell::Bell, cancel, enqueue, history, inspect, pause, retry,
 };
 
 /// A handle on the queue's database; clones of the pool are cheap, so is this.
@@ -83,11 +81,17 @@ impl Queue {
     /// Enqueues all of the jobs or none, and says in their order what became of each.
     pub async fn enqueue_all(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {
         let mut conn = self.pool.acquire().await?;
-        let mut tx = conn.begin().await?;
-        let (enqueued, ring) = self.enqueue_in(&mut tx, jobs).await?;
-        tx.commit().await?;
+        let enqueued = if jobs.iter().all(|job| job.unique_key.is_none()) {
+            // A single statement, which needs no transaction around it.
+            enqueue::enqueue(&mut conn, jobs).await?
+        } else {
+            let mut tx = conn.begin().await?;
+            let enqueued = enqueue::enqueue(&mut tx, jobs).await?;
+            tx.commit().await?;
+            enqueued
+        };
         drop(conn);
-        self.ring(ring).await;
+        self.ring(Ring::of(jobs)).await;
         Ok(enqueued)
     }
 

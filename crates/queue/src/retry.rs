@@ -12,7 +12,9 @@ pub enum RetryRefused {
     #[error("there is no job {0}")]
     NotFound(JobId),
     /// The job's state does not admit it.
-    #[error("job {id} is {state}: only a job that failed, was cancelled, waits or is quarantined can be retried")]
+    #[error(
+        "job {id} is {state}: only a job that failed, was cancelled, waits or is quarantined can be retried"
+    )]
     State {
         /// The job.
         id: JobId,

@@ -7,6 +7,7 @@ mod crashing;
 mod enqueueing;
 mod failing;
 mod finishing;
+mod hanging;
 mod history;
 mod interleaving;
 mod leasing;

@@ -87,7 +87,9 @@ impl Default for WorkerOptions {
 #[non_exhaustive]
 pub enum WorkerError {
     /// A lease must survive two lost heartbeats.
-    #[error("a lease of {lease:?} is shorter than three heartbeats of {heartbeat:?}: raise the lease or shorten the heartbeat")]
+    #[error(
+        "a lease of {lease:?} is shorter than three heartbeats of {heartbeat:?}: raise the lease or shorten the heartbeat"
+    )]
     LeaseTooShort {
         /// The lease asked for.
         lease: Duration,
@@ -205,7 +207,7 @@ impl Worker {
             receivers.push((queue, receiver));
         }
         claimers.spawn(Isolator::new(&shared, lanes).run());
-        let monitor = adapter::run(&name, &shared, receivers, dispatcher, ended, drained.clone());
+        let monitor = adapter::run(&name, &shared, receivers, dispatcher, &ended, drained.clone());
         let mut monitor = tokio::spawn(monitor);
 
         claimers.join_all().await;
@@ -283,7 +285,10 @@ impl Shared {
         info!(running = self.held.len(), "the grace time is over: running jobs are handed back");
         self.abort.cancel();
         if tokio::time::timeout(LAST_FLUSH_MAX, self.held.emptied()).await.is_err() {
-            warn!(held = self.held.len(), "the database did not take the last outcomes: their leases will be rescued");
+            warn!(
+                held = self.held.len(),
+                "the database did not take the last outcomes: their leases will be rescued"
+            );
             self.held.forget_all();
         }
     }
@@ -291,7 +296,8 @@ impl Shared {
 
 async fn depart(shared: &Shared) {
     let mut conn = shared.dedicated("leave");
-    let left = tokio::time::timeout(LAST_FLUSH_MAX, async { presence::leave(conn.get().await?, shared.id).await });
+    let left =
+        tokio::time::timeout(LAST_FLUSH_MAX, async { presence::leave(conn.get().await?, shared.id).await });
     if !matches!(left.await, Ok(Ok(()))) {
         warn!(worker = shared.id, "the worker could not strike itself off");
     }

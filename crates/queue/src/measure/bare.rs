@@ -68,10 +68,10 @@ async fn claim(
 ) -> Result<(), sqlx::Error> {
     // Below every real worker's id, so that nobody takes these rows for a worker's.
     let worker = -1 - i64::try_from(index).unwrap_or(0);
-    let claimer = Claimer { worker, lease: Duration::from_mins(5) };
+    let holder = Claimer { worker, lease: Duration::from_mins(5) };
     let mut lanes = Lanes::new(queue);
     while finished.load(Ordering::Relaxed) < jobs {
-        let claimed = lanes.claim(&mut conn, claimer, CLAIM_BATCH).await?;
+        let claimed = lanes.claim(&mut conn, holder, CLAIM_BATCH).await?;
         if claimed.is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

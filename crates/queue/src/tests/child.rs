@@ -12,14 +12,21 @@ use super::support::{Bench, GUARD, Stage, await_count, quick, registry};
 use crate::{Attempt, Done, JobError, Worker, WorkerOptions};
 
 const DATABASE: &str = "QUEUE_TEST_CHILD_DATABASE";
+const LEASE: &str = "QUEUE_TEST_CHILD_LEASE_MS";
 const TEST: &str = "tests::child::a_worker_in_a_process_of_its_own";
 
 pub(super) struct ChildWorker(Child);
 
 impl ChildWorker {
+    /// A worker whose leases outlast the test: only its death tells of it.
     pub(super) fn spawn(bench: &Bench) -> Self {
+        Self::with_lease(bench, Duration::from_mins(1))
+    }
+
+    pub(super) fn with_lease(bench: &Bench, lease: Duration) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", TEST, "--ignored", "--nocapture"]).env(DATABASE, bench.db.url());
+        command.env(LEASE, lease.as_millis().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         Self(command.spawn().unwrap())
     }
@@ -84,14 +91,12 @@ async fn play(pool: sqlx::PgPool, name: String, attempt: Attempt) -> Result<Done
 async fn a_worker_in_a_process_of_its_own() {
     let Ok(url) = std::env::var(DATABASE) else { return };
     let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
-    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(4).connect_with(options.clone()).await.unwrap();
-    let stage = Stage::new(move |name, attempt| {
-        play(pool.clone(), name, attempt)
-    });
-    // Short, so that a frozen child is soon without its lease.
-    let brief =
-        WorkerOptions { lease: Duration::from_millis(1500), heartbeat: Duration::from_millis(500), ..quick() };
-    let worker = Worker::start(options, registry(stage), brief).await.unwrap();
+    let pool =
+        sqlx::postgres::PgPoolOptions::new().max_connections(4).connect_with(options.clone()).await.unwrap();
+    let stage = Stage::new(move |name, attempt| play(pool.clone(), name, attempt));
+    let lease = Duration::from_millis(std::env::var(LEASE).unwrap().parse().unwrap());
+    let leased = WorkerOptions { lease, heartbeat: lease / 3, ..quick() };
+    let worker = Worker::start(options, registry(stage), leased).await.unwrap();
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use sqlx::Connection;
 use tokio::sync::Semaphore;
 
@@ -10,7 +10,7 @@ use super::support::{Bench, GUARD, Hand, Stage, act, bench, never, quick, until}
 use crate::{Done, JobId, Priority, State, WorkerOptions, outcome::Outcome};
 
 async fn enqueue(bench: &Bench, priority: Priority, age_secs: i64) -> JobId {
-    let run_at = Utc::now() - TimeDelta::seconds(age_secs);
+    let run_at = bench.now().await - TimeDelta::seconds(age_secs);
     bench.queue.enqueue(act("x").priority(priority).run_at(run_at)).await.unwrap().id
 }
 
@@ -89,7 +89,8 @@ async fn q2_eight_claimers_never_hold_the_same_job() {
         loop {
             let claimed = hand.claim(7).await;
             // A lane's rows may all be locked by the others for a moment: the table says when it is over.
-            if claimed.is_empty() && bench.count("select count(*) from queue.job where state = 0").await == 0 {
+            if claimed.is_empty() && bench.count("select count(*) from queue.job where state = 0").await == 0
+            {
                 return mine;
             }
             mine.extend(claimed.into_iter().map(|job| job.id));
@@ -107,7 +108,11 @@ async fn a_locked_job_does_not_hold_up_the_other_lanes() {
     let free = enqueue(&bench, Priority::Normal, 0).await;
     let mut conn = bench.db.connect().await;
     let mut tx = conn.begin().await.unwrap();
-    sqlx::query("select from queue.job where id = $1 for update").bind(locked.0).execute(&mut *tx).await.unwrap();
+    sqlx::query("select from queue.job where id = $1 for update")
+        .bind(locked.0)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
 
     let mut hand = Hand::new(&bench).await;
     assert_eq!(hand.claim_one().await.id, free);

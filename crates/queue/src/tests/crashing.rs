@@ -28,7 +28,8 @@ async fn live_and_die(bench: &Bench) -> usize {
         let child = ChildWorker::spawn(bench);
         let died = child.died();
         tokio::pin!(died);
-        let settled = until(async || bench.count("select count(*) from queue.job where state in (0, 1)").await == 0);
+        let settled =
+            until(async || bench.count("select count(*) from queue.job where state in (0, 1)").await == 0);
         tokio::select! {
             () = &mut died => deaths += 1,
             () = settled => return deaths,
@@ -44,9 +45,15 @@ async fn q6_a_job_that_kills_its_worker_alone_twice_is_quarantined_until_an_oper
     assert_eq!(live_and_die(&bench).await, 2);
 
     let record = bench.record(id).await;
-    assert_eq!((record.state, record.crashes, record.failures, record.attempt), (State::Quarantined, 2, 0, 2));
+    assert_eq!(
+        (record.state, record.crashes, record.failures, record.attempt),
+        (State::Quarantined, 2, 0, 2)
+    );
     let evidence = record.note.unwrap();
-    assert!(evidence.contains("died") && evidence.contains("alone") && evidence.contains("no checkpoint"), "{evidence}");
+    assert!(
+        evidence.contains("died") && evidence.contains("alone") && evidence.contains("no checkpoint"),
+        "{evidence}"
+    );
     let attempts = bench.queue.attempts(id).await.unwrap();
     assert_eq!(attempts.iter().map(|a| a.outcome).collect::<Vec<_>>(), ["crashed", "crashed"]);
     assert!(Hand::new(&bench).await.claim(1).await.is_empty());
@@ -134,7 +141,8 @@ async fn q6_a_lease_that_ended_without_a_death_is_no_crash_but_clears_no_suspect
         let mut hand = Hand::new(&bench).await;
         if suspect {
             bench.sql("update queue.job set suspect = true, run_at = now()").await;
-            let claimed = crate::claim::claim_suspect(&mut hand.conn, &"default".into(), hand.claimer).await.unwrap();
+            let claimed =
+                crate::claim::claim_suspect(&mut hand.conn, &"default".into(), hand.claimer).await.unwrap();
             assert_eq!(claimed.unwrap().id, id);
         } else {
             hand.claim_one().await;
@@ -156,7 +164,8 @@ async fn q6_an_orderly_end_clears_a_suspect_and_being_handed_back_does_not() {
     assert!(hand.claim(1).await.is_empty(), "no common claim takes a suspect");
     for (reason, suspects) in [(WaitReason::HandedBack, 1), (WaitReason::Snoozed, 0)] {
         let queue = "default".into();
-        let claimed = crate::claim::claim_suspect(&mut hand.conn, &queue, hand.claimer).await.unwrap().unwrap();
+        let claimed =
+            crate::claim::claim_suspect(&mut hand.conn, &queue, hand.claimer).await.unwrap().unwrap();
         assert!(claimed.suspect && claimed.id == id);
         let outcome = Outcome::Later { after: Duration::ZERO, reason, note: String::new() };
         assert!(hand.end(&claimed, outcome).await);
@@ -195,9 +204,10 @@ fn theatre() -> (Stage, Theatre) {
 }
 
 async fn enqueue_suspect(bench: &Bench, queue: &str) -> JobId {
-    let id = bench.queue.enqueue(act("suspect").queue(queue).run_at(chrono::Utc::now() + Duration::from_hours(1))).await;
+    let later = bench.now().await + Duration::from_hours(1);
+    let id = bench.queue.enqueue(act("suspect").queue(queue).run_at(later)).await.unwrap().id;
     bench.sql("update queue.job set suspect = true, run_at = now() where payload->>'name' = 'suspect'").await;
-    id.unwrap().id
+    id
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -88,7 +88,8 @@ async fn q1_a_job_dated_long_ago_is_claimed() {
 async fn q1_a_job_is_not_claimed_before_its_time() {
     let bench = bench().await;
     let mut hand = Hand::new(&bench).await;
-    let later = bench.queue.enqueue(act("later").run_at(Utc::now() + TimeDelta::hours(1))).await.unwrap().id;
+    let later =
+        bench.queue.enqueue(act("later").run_at(bench.now().await + TimeDelta::hours(1))).await.unwrap().id;
     assert!(hand.claim(10).await.is_empty());
     bench.sql("update queue.job set run_at = now()").await;
     assert_eq!(hand.claim_one().await.id, later);

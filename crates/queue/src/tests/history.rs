@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{Days, Utc};
+use chrono::Days;
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::support::{Bench, GUARD, Hand, Stage, bench, quick};
@@ -21,7 +21,10 @@ pub(super) async fn drop_partitions(bench: &Bench) {
     .fetch_all(&bench.pool)
     .await
     .unwrap();
-    sqlx::raw_sql(AssertSqlSafe(format!("drop table {}", names.join(", ")))).execute(&bench.pool).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("drop table {}", names.join(", "))))
+        .execute(&bench.pool)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -66,12 +69,12 @@ async fn a_job_that_ends_at_the_turn_of_a_utc_day_lies_in_that_day_whatever_the_
     .fetch_all(&bench.pool)
     .await
     .unwrap();
-    let today = Utc::now().date_naive();
+    let today = bench.now().await.date_naive();
     assert!(bounds[0].contains(&format!("'{today} 00:00:00+00'")), "{bounds:?}");
 }
 
 async fn add_old_partition(bench: &Bench, days_ago: u64) -> String {
-    let day = Utc::now().date_naive() - Days::new(days_ago);
+    let day = bench.now().await.date_naive() - Days::new(days_ago);
     let name = format!("queue.job_history_{}", day.format("%Y%m%d"));
     let statement = format!(
         "create table {name} partition of queue.job_history for values from ('{day} 00:00:00+00') to ('{} 00:00:00+00')",
@@ -123,7 +126,7 @@ async fn a_partition_is_brought_in_while_a_reader_holds_the_table_and_jobs_go_on
     let mut hand = Hand::new(&bench).await;
     let id = bench.enqueue("x").await;
     let claimed = hand.claim_one().await;
-    let tomorrow = Utc::now().date_naive() + Days::new(1);
+    let tomorrow = bench.now().await.date_naive() + Days::new(1);
     let name = tomorrow.format("%Y%m%d");
     let drop_it = format!("drop table queue.job_history_{name}, queue.attempt_{name}");
     sqlx::raw_sql(AssertSqlSafe(drop_it)).execute(&bench.pool).await.unwrap();
@@ -143,7 +146,8 @@ async fn a_partition_is_brought_in_while_a_reader_holds_the_table_and_jobs_go_on
 async fn a_worker_drops_old_days_by_itself() {
     let bench = bench().await;
     let old = add_old_partition(&bench, 9).await;
-    let options = WorkerOptions { retention: Retention { days: 7 }, poll_max: Duration::from_millis(20), ..quick() };
+    let options =
+        WorkerOptions { retention: Retention { days: 7 }, poll_max: Duration::from_millis(20), ..quick() };
     let worker = bench.start(Stage::of_success(), options).await;
     super::support::until(async || !exists(&bench, &old).await).await;
     worker.stop().await;

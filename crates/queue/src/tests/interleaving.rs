@@ -8,7 +8,7 @@ use super::support::{Bench, Hand, act, bench, failure};
 use crate::{Cancelled, Claimed, Done, JobId, State, WaitReason, outcome::Outcome};
 
 const JOBS: usize = 5;
-const STEPS: usize = 120;
+const STEPS: usize = 100;
 
 /// What must be true of a job.
 #[derive(Debug, Clone)]
@@ -50,7 +50,6 @@ impl World {
         self.ids[self.random.random_range(0..JOBS)]
     }
 
-    /// The job's model, for a change that moves it into or out of running.
     fn model(&mut self, id: JobId) -> &mut Model {
         self.jobs.get_mut(&id).unwrap()
     }
@@ -103,7 +102,11 @@ impl World {
             1 => Outcome::Succeeded(Done::new()),
             2 => Outcome::Failed(failure("f")),
             3 => Outcome::Retry { failure: failure("r"), after: Duration::ZERO },
-            _ => Outcome::Later { after: Duration::from_mins(1), reason: WaitReason::Snoozed, note: String::new() },
+            _ => Outcome::Later {
+                after: Duration::from_mins(1),
+                reason: WaitReason::Snoozed,
+                note: String::new(),
+            },
         };
         assert_eq!(hand.end(claimed, outcome).await, stands);
         if !stands {
@@ -142,7 +145,10 @@ impl World {
         let rescued = self.bench.rescue(&[]).await;
         let job = self.model(id);
         let comes_back = job.state == State::Running && !job.cancel_requested;
-        assert_eq!(rescued.iter().map(|job| job.id).collect::<Vec<_>>(), Vec::from_iter(comes_back.then_some(id)));
+        assert_eq!(
+            rescued.iter().map(|job| job.id).collect::<Vec<_>>(),
+            Vec::from_iter(comes_back.then_some(id))
+        );
         if job.state == State::Running {
             job.state = if job.cancel_requested { State::Cancelled } else { State::Ready };
         }
@@ -164,21 +170,26 @@ impl World {
 
     /// The database agrees with the model, and no fence ever fell.
     async fn check(&mut self) {
-        for id in self.ids.clone() {
-            let record = self.bench.record(id).await;
-            let job = self.model(id);
-            assert_eq!(record.state, job.state, "{job:?}");
-            assert_eq!(record.failures, job.failures, "{job:?}");
-            assert!(record.fence >= job.fence, "{record:?} {job:?}");
-            if job.state == State::Running {
-                assert_eq!(record.fence, job.fence);
-            } else if !job.state.is_final() && !job.leases.is_empty() {
-                assert!(job.leases.iter().all(|(_, lease)| lease.fence.0 < record.fence), "{record:?} {job:?}");
+        let rows: Vec<(i64, bool, i16, i16, i64)> = sqlx::query_as(
+            "select id, true, state, failures, fence from queue.job
+             union all select id, false, outcome, failures, fence from queue.job_history",
+        )
+        .fetch_all(&self.bench.pool)
+        .await
+        .unwrap();
+        assert_eq!(rows.len(), JOBS, "each job is in one place");
+        for (id, live, code, failures, fence) in rows {
+            let job = self.model(JobId(id));
+            let state = if live { State::live(code) } else { State::finished(code) };
+            assert_eq!((state, failures), (job.state, job.failures), "{job:?}");
+            if state == State::Running {
+                assert_eq!(fence, job.fence, "{job:?}");
+            } else if !state.is_final() {
+                assert!(job.leases.iter().all(|(_, lease)| lease.fence.0 < fence), "{fence} {job:?}");
             }
-            job.fence = record.fence;
+            assert!(fence >= job.fence, "{fence} {job:?}");
+            job.fence = fence;
         }
-        let rows = "select (select count(*) from queue.job) + (select count(*) from queue.job_history)";
-        assert_eq!(self.bench.count(rows).await, i64::try_from(JOBS).unwrap(), "each job is in one place");
     }
 }
 
@@ -193,7 +204,7 @@ async fn play(seed: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q2_q11_no_order_of_events_breaks_the_fence_or_loses_a_job() {
-    for seed in 0..6 {
+    for seed in 0..4 {
         play(seed).await;
     }
 }

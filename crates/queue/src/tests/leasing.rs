@@ -11,7 +11,9 @@ use std::{
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::support::{Hand, Stage, act, bench, failure, quick, soon, until};
-use crate::{Attempt, Done, Fence, JobError, Progress, State, WaitReason, WorkerOptions, lease, outcome::Outcome};
+use crate::{
+    Attempt, Done, Fence, JobError, Progress, State, WaitReason, WorkerOptions, lease, outcome::Outcome,
+};
 
 /// Counts the ends of attempts, by whatever way they end.
 struct Dropped(Arc<AtomicUsize>);
@@ -84,7 +86,9 @@ async fn q2_every_way_out_of_running_and_every_claim_raises_the_fence() {
         let claimed = hand.claim_one().await;
         assert!(claimed.fence > last);
         match step {
-            0 => assert!(hand.end(&claimed, Outcome::Retry { failure: failure("x"), after: Duration::ZERO }).await),
+            0 => assert!(
+                hand.end(&claimed, Outcome::Retry { failure: failure("x"), after: Duration::ZERO }).await
+            ),
             1 => {
                 bench.expire(id).await;
                 bench.rescue(&[]).await;
@@ -92,7 +96,10 @@ async fn q2_every_way_out_of_running_and_every_claim_raises_the_fence() {
             2 => {
                 let known: [i64; 0] = [];
                 let worker = hand.claimer.worker;
-                assert_eq!(crate::release::disown(&mut hand.conn, worker, "default", &known).await.unwrap(), 1);
+                assert_eq!(
+                    crate::release::disown(&mut hand.conn, worker, "default", &known).await.unwrap(),
+                    1
+                );
             }
             _ => {
                 assert!(hand.end(&claimed, Outcome::Failed(failure("x"))).await);
@@ -221,12 +228,7 @@ async fn q3_a_running_job_is_renewed_for_longer_than_its_lease() {
     let id = bench.enqueue("x").await;
     bench.await_state(id, State::Running).await;
     let first = bench.record(id).await.lease_expires_at.unwrap();
-    until(async || {
-        let now: chrono::DateTime<chrono::Utc> =
-            sqlx::query_scalar("select now()").fetch_one(&bench.pool).await.unwrap();
-        now > first + chrono::TimeDelta::seconds(1)
-    })
-    .await;
+    until(async || bench.now().await > first + chrono::TimeDelta::seconds(1)).await;
     go.add_permits(1);
     bench.await_state(id, State::Succeeded).await;
     assert_eq!(bench.record(id).await.attempt, 1);

@@ -83,10 +83,12 @@ async fn q14_a_claimer_starts_at_its_mark_between_full_looks() {
     hand.lanes.look_from_the_beginning_in(Duration::ZERO);
     let marked = hand.claim_one().await;
     hand.lanes.look_from_the_beginning_in(Duration::from_hours(1));
-    sqlx::query("update queue.job set run_at = now() - interval '1 h' where id = (select max(id) from queue.job)")
-        .execute(&bench.pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "update queue.job set run_at = now() - interval '1 h' where id = (select max(id) from queue.job)",
+    )
+    .execute(&bench.pool)
+    .await
+    .unwrap();
     let rest = hand.claim(10).await;
     assert_eq!(rest.len(), 1, "what was backdated lies before the mark");
     hand.lanes.look_from_the_beginning_in(Duration::ZERO);
@@ -97,8 +99,12 @@ async fn q14_a_claimer_starts_at_its_mark_between_full_looks() {
 #[tokio::test]
 async fn q14_a_claim_does_not_walk_over_future_or_finished_jobs() {
     let bench = bench().await;
-    bulk(&bench, "insert into queue.job (queue, kind, payload, priority, run_at)
-        select 'default', 'act', '{}', i % 4, now() + interval '1 h' from generate_series(1, 200000) as i").await;
+    bulk(
+        &bench,
+        "insert into queue.job (queue, kind, payload, priority, run_at)
+        select 'default', 'act', '{}', i % 4, now() + interval '1 h' from generate_series(1, 200000) as i",
+    )
+    .await;
     bulk(&bench, "insert into queue.job_history (id, fence, run_at, created_at, finished_at, outcome, priority, attempt,
             attempts_max, failures, losses, crashes, queue, kind, payload)
         select -i, i, now(), now(), now(), 1, 2, 1, 3, 0, 0, 0, 'default', 'act', '{}' from generate_series(1, 100000) as i")
@@ -166,7 +172,10 @@ fn check_plan(title: &str, plan: &Value) {
         if relation == Some("job") && kind != "ModifyTable" {
             assert!(matches!(kind, "Index Scan" | "Index Only Scan"), "{title}: {kind} of job\n{plan:#}");
             // A scan without a condition reads the whole index.
-            assert!(node.get("Index Cond").is_some() || node["Index Name"] == "job_lease", "{title}\n{plan:#}");
+            assert!(
+                node.get("Index Cond").is_some() || node["Index Name"] == "job_lease",
+                "{title}\n{plan:#}"
+            );
         }
         if let Some(index) = node["Index Name"].as_str() {
             indexes.push(index.to_owned());
@@ -218,7 +227,8 @@ async fn q15_statistics_of_an_empty_table_mislead_no_hot_statement() {
 async fn q15_statistics_of_a_table_whose_jobs_all_run_mislead_no_hot_statement() {
     let bench = bench().await;
     bulk(&bench, BULK).await;
-    bulk(&bench, "update queue.job set state = 1, worker = 0, lease_expires_at = now() + interval '1 h'").await;
+    bulk(&bench, "update queue.job set state = 1, worker = 0, lease_expires_at = now() + interval '1 h'")
+        .await;
     bulk(&bench, "analyze queue.job").await;
     bulk(&bench, BULK).await;
     check_plans(&bench).await;

@@ -106,7 +106,11 @@ async fn q3_a_dead_workers_leases_shrink_to_half_a_second_and_a_living_ones_stay
     };
     assert!(left(dying).await <= 0.5);
     assert!(left(living).await > 20.0);
-    assert_eq!(rescue::bury(&mut conn, &[dead]).await.unwrap(), 0, "nothing is ever lengthened or shortened twice");
+    assert_eq!(
+        rescue::bury(&mut conn, &[dead]).await.unwrap(),
+        0,
+        "nothing is ever lengthened or shortened twice"
+    );
 }
 
 #[tokio::test]
@@ -116,8 +120,13 @@ async fn q3_a_missing_lock_proves_nothing_on_another_start_of_the_server() {
     bench.sql("update queue.worker set server_started_at = server_started_at - interval '1 day'").await;
     hand.die().await;
     until(async || {
-        bench.count("select count(*) from pg_locks where locktype = 'advisory' and database =
-            (select oid from pg_database where datname = current_database())").await == 0
+        bench
+            .count(
+                "select count(*) from pg_locks where locktype = 'advisory' and database =
+            (select oid from pg_database where datname = current_database())",
+            )
+            .await
+            == 0
     })
     .await;
     assert!(rescue::dead_workers(&mut bench.conn().await).await.unwrap().is_empty());
@@ -192,7 +201,15 @@ async fn q3_a_living_worker_that_cannot_take_its_lock_anew_keeps_its_jobs() {
         sqlx::query(lock).bind(rescue::LOCK_CLASS).bind(key).execute(&mut usurper).await.unwrap();
         usurper
     });
-    until(async || bench.count("select count(*) from pg_locks where locktype = 'advisory' and not granted and objsubid = 2").await == 1).await;
+    until(async || {
+        bench
+            .count(
+                "select count(*) from pg_locks where locktype = 'advisory' and not granted and objsubid = 2",
+            )
+            .await
+            == 1
+    })
+    .await;
     cut(&bench, "queue presence").await;
     let usurper = usurp.await.unwrap();
     let since = Instant::now();
@@ -228,7 +245,7 @@ async fn q3_a_killed_workers_job_runs_elsewhere_within_a_second_or_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q2_a_worker_frozen_past_its_lease_wakes_up_to_find_itself_fenced() {
     let bench = bench().await;
-    let child = ChildWorker::spawn(&bench);
+    let child = ChildWorker::with_lease(&bench, Duration::from_millis(1500));
     let id = bench.enqueue("gated").await;
     bench.await_state(id, State::Running).await;
     let zombie = bench.record(id).await.worker;
@@ -294,7 +311,8 @@ async fn q3_a_claim_whose_answer_was_lost_is_given_back_at_once() {
     let mut hand = Hand::new(&bench).await;
     let claimed = hand.claim(2).await;
     let worker = hand.claimer.worker;
-    let elsewhere = crate::claim::Lanes::new("other".into()).claim(&mut hand.conn, hand.claimer, 1).await.unwrap();
+    let elsewhere =
+        crate::claim::Lanes::new("other".into()).claim(&mut hand.conn, hand.claimer, 1).await.unwrap();
     assert_eq!((claimed.len(), elsewhere.len()), (2, 1));
 
     let disowned = crate::release::disown(&mut hand.conn, worker, "default", &[known.0]).await.unwrap();

@@ -73,7 +73,10 @@ async fn q1_q2_restarts_of_postgres_lose_no_job_no_lease_and_repeat_no_effect() 
         assert_eq!(bench.state(job.id).await, State::Succeeded);
     }
     assert_eq!(bench.count("select count(*) from queue.job_history where outcome = 1").await, 400);
-    assert_eq!(bench.count("select count(*) from (select from effect group by job having count(*) > 1) as t").await, 0);
+    assert_eq!(
+        bench.count("select count(*) from (select from effect group by job having count(*) > 1) as t").await,
+        0
+    );
     assert_eq!(bench.count("select count(*) from effect").await, 400);
     // A claim whose answer was lost is given back and claimed again: that is a second claim, but no lost lease.
     assert_eq!(bench.count("select count(*) from queue.job_history where losses > 0").await, 0);

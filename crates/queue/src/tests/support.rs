@@ -3,6 +3,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use database::testing::TestDatabase;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -11,8 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Attempt, Backoff, Claimed, Done, FailureClass, Job, JobError, JobId, JobRecord, NewJob, Queue, Registry, State,
-    Worker, WorkerOptions,
+    Attempt, Backoff, Claimed, Done, FailureClass, Job, JobError, JobId, JobRecord, NewJob, Queue, Registry,
+    State, Worker, WorkerOptions,
     claim::{Claimer, Lanes},
     connection,
     finish::{self, Ended},
@@ -67,17 +68,24 @@ impl Bench {
         sqlx::query(statement).execute(&self.pool).await.unwrap().rows_affected()
     }
 
+    /// The database's time.
+    pub(super) async fn now(&self) -> DateTime<Utc> {
+        sqlx::query_scalar("select now()").fetch_one(&self.pool).await.unwrap()
+    }
+
     pub(super) async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
     }
 
     /// Lets the job's lease have ended.
     pub(super) async fn expire(&self, id: JobId) {
-        sqlx::query("update queue.job set lease_expires_at = now() - interval '1 ms' where id = $1 and state = 1")
-            .bind(id.0)
-            .execute(&self.pool)
-            .await
-            .unwrap();
+        sqlx::query(
+            "update queue.job set lease_expires_at = now() - interval '1 ms' where id = $1 and state = 1",
+        )
+        .bind(id.0)
+        .execute(&self.pool)
+        .await
+        .unwrap();
     }
 
     /// Waits until the job is in this state.

@@ -43,7 +43,10 @@ async fn q1_q2_two_workers_run_each_of_twenty_thousand_jobs_once() {
         worker.stop().await;
     }
     assert!(runs.iter().all(|count| count.load(Ordering::SeqCst) == 1));
-    assert_eq!(bench.count("select count(*) from queue.job_history where outcome = 1 and attempt = 1").await, 20_000);
+    assert_eq!(
+        bench.count("select count(*) from queue.job_history where outcome = 1 and attempt = 1").await,
+        20_000
+    );
     assert!(resident_bytes() < 500 << 20, "{} MB", resident_bytes() >> 20);
 }
 

@@ -13,7 +13,10 @@ use std::{
     time::Instant,
 };
 
-use apalis::{layers::{WorkerBuilderExt, catch_panic::CatchPanicLayer}, prelude::Monitor};
+use apalis::{
+    layers::{WorkerBuilderExt, catch_panic::CatchPanicLayer},
+    prelude::Monitor,
+};
 use apalis_core::{
     backend::{Backend, BackendConfig, finalize::Ephemeral},
     error::{AbortError, BoxDynError},
@@ -43,7 +46,7 @@ pub(super) fn run(
     shared: &Arc<Shared>,
     receivers: Vec<(Arc<str>, mpsc::Receiver<Assignment>)>,
     dispatcher: Dispatcher,
-    ended: mpsc::UnboundedSender<Ended>,
+    ended: &mpsc::UnboundedSender<Ended>,
     drained: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let settings = Settings { abort: shared.abort.clone(), on_attempt: shared.options.on_attempt };
@@ -167,7 +170,9 @@ where
         Box::pin(async move {
             let outcome = match running.await {
                 Ok(outcome) => outcome,
-                Err(error) => failed(&claimed, panic_of(error.into()), None, dispatcher.backoff(&claimed.kind)),
+                Err(error) => {
+                    failed(&claimed, panic_of(&error.into()), None, dispatcher.backoff(&claimed.kind))
+                }
             };
             if ended.send(receipt.ended(outcome, began.elapsed())).is_err() {
                 error!(job.id = %claimed.id, "an outcome came after the flushers had ended");
@@ -191,7 +196,7 @@ fn panicked(payload: &Box<dyn Any + Send>) -> AbortError {
 }
 
 /// Jobs report failures in their outcome: what comes as an error is a panic.
-fn panic_of(error: BoxDynError) -> Failure {
+fn panic_of(error: &BoxDynError) -> Failure {
     Failure {
         how: AttemptOutcome::Panicked,
         class: FailureClass::Transient,

@@ -32,6 +32,6 @@ impl Assignment {
 
 impl Receipt {
     pub(super) fn ended(self, outcome: Outcome, ran: std::time::Duration) -> Ended {
-        Ended { outcome, ran, ..self.0 }
+        Ended { ran, outcome, ..self.0 }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     Attempt, Claimed,
     bell::QUIET,
     claim::{Claimer, Lanes},
-    connection::{Dedicated, is_outage, unless},
+    connection::{Dedicated, is_outage, unless, within},
     release,
 };
 
@@ -81,15 +81,14 @@ impl ClaimerTask {
         }
     }
 
-    /// A statement that was sent is always waited for: rows that it claimed unseen would be nobody's for a whole lease.
+    /// A statement that was sent is waited for, for as long as what it claims is leased: rows that it claimed unseen
+    /// would be nobody's for so long.
     async fn claim(&mut self, mut slots: OwnedSemaphorePermit, beside: Beside) -> Found {
         let limit = slots.num_permits();
-        let claimer = Claimer { worker: self.shared.id, lease: self.shared.options.lease };
-        let claimed = match self.conn.get().await {
-            Ok(conn) => self.lanes.claim(conn, claimer, limit).await,
-            Err(error) => Err(error),
-        };
-        match claimed {
+        let holder = Claimer { worker: self.shared.id, lease: self.shared.options.lease };
+        let claimed =
+            within(holder.lease, async { self.lanes.claim(self.conn.get().await?, holder, limit).await });
+        match claimed.await {
             Ok(claimed) if claimed.is_empty() => Found::Nothing,
             Ok(claimed) => {
                 let found = if claimed.len() == limit { Found::Backlog } else { Found::Rest };
@@ -123,8 +122,11 @@ impl ClaimerTask {
                 warn!(queue = &*self.queue, count, "jobs claimed while the connection broke were given back");
             }
             Some(Err(error)) => {
-                error!(queue = &*self.queue, error = &error as &dyn std::error::Error,
-                    "unknown claims could not be given back: their leases will run out");
+                error!(
+                    queue = &*self.queue,
+                    error = &error as &dyn std::error::Error,
+                    "unknown claims could not be given back: their leases will run out"
+                );
             }
             _ => {}
         }
@@ -133,11 +135,10 @@ impl ClaimerTask {
     async fn disown(&mut self) -> Result<u64, sqlx::Error> {
         loop {
             let known = self.shared.held.ids_in(&self.queue);
-            let disowned = match self.conn.get().await {
-                Ok(conn) => release::disown(conn, self.shared.id, &self.queue, &known).await,
-                Err(error) => Err(error),
-            };
-            match disowned {
+            let disowned = within(self.shared.options.lease, async {
+                release::disown(self.conn.get().await?, self.shared.id, &self.queue, &known).await
+            });
+            match disowned.await {
                 Ok(count) => {
                     self.conn.succeeded();
                     return Ok(count);

@@ -14,7 +14,7 @@ use tracing::{debug, error, warn};
 use super::Shared;
 use crate::{
     FailureClass, JobId,
-    connection::Dedicated,
+    connection::{Dedicated, within},
     finish::{self, Ended},
     history,
     outcome::{AttemptOutcome, Failure, Outcome},
@@ -30,10 +30,7 @@ pub(super) struct Flusher {
 }
 
 impl Flusher {
-    pub(super) fn new(
-        shared: &Arc<Shared>,
-        incoming: Arc<Mutex<mpsc::UnboundedReceiver<Ended>>>,
-    ) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, incoming: Arc<Mutex<mpsc::UnboundedReceiver<Ended>>>) -> Self {
         Self { shared: shared.clone(), conn: shared.dedicated("finish"), incoming }
     }
 
@@ -73,7 +70,7 @@ impl Flusher {
     fn settle<'a>(&'a mut self, batch: &'a mut [Ended]) -> BoxFuture<'a, HashSet<JobId>> {
         Box::pin(async move {
             let settled = loop {
-                match self.write(batch).await {
+                match within(self.shared.options.lease, self.write(batch)).await {
                     Ok(lost) => {
                         self.conn.succeeded();
                         break Ok(lost);
@@ -118,7 +115,10 @@ impl Flusher {
         ended.outcome = Outcome::Failed(Failure {
             how: AttemptOutcome::Failed,
             class: FailureClass::Poison,
-            error: format!("the job ended as {} but what it left cannot be stored: {error}", ended.outcome.label()),
+            error: format!(
+                "the job ended as {} but what it left cannot be stored: {error}",
+                ended.outcome.label()
+            ),
         });
         self.settle(std::slice::from_mut(ended)).await
     }

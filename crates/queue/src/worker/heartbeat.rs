@@ -1,6 +1,9 @@
 //! Renews everything the worker runs, in one statement, and brings back who was cancelled or lost.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
@@ -8,7 +11,7 @@ use tracing::error;
 
 use super::Shared;
 use crate::{
-    connection::{Dedicated, unless},
+    connection::{Dedicated, unless, within},
     lease::{self, Beat, Renewed},
     presence,
 };
@@ -49,7 +52,8 @@ impl Heart {
         let beats = self.shared.held.beats(age);
         let began = Instant::now();
         loop {
-            match self.write(&beats).await {
+            // Three heartbeats fit into a lease: one that gets no answer leaves time for the next.
+            match within(self.shared.options.heartbeat, self.write(&beats)).await {
                 Ok(renewed) => {
                     self.conn.succeeded();
                     if !beats.is_empty() {

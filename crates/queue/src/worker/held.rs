@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::sync::{
+    Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -204,13 +206,11 @@ impl Held {
                     warn!(job.id = %beat.id, fence = %beat.fence, "the lease was lost");
                     lease.signals.lost.cancel();
                 }
-                Some(cancel_requested) => {
-                    lease.renewed_at = Instant::now();
-                    lease.checkpoint_written |= beat.checkpointed;
-                    if beat.checkpointed {
-                        lease.company.join_others();
+                Some(standing) => {
+                    if standing.renewed {
+                        lease.was_renewed(beat.checkpointed);
                     }
-                    if *cancel_requested {
+                    if standing.cancel_requested {
                         lease.signals.cancel.cancel();
                     }
                 }
@@ -223,6 +223,14 @@ impl Held {
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 impl Lease {
+    fn was_renewed(&mut self, checkpointed: bool) {
+        self.renewed_at = Instant::now();
+        self.checkpoint_written |= checkpointed;
+        if checkpointed {
+            self.company.join_others();
+        }
+    }
+
     fn has_news(&self) -> bool {
         let pulse = &self.signals.pulse;
         (pulse.checkpointed() && !self.checkpoint_written)

@@ -73,9 +73,8 @@ impl Isolator {
 
     async fn claim(&mut self, queue: &Arc<str>, solitude: Company) -> Result<(), sqlx::Error> {
         let slot = self.shared.held.free_slots(1).await;
-        let claimer = Claimer { worker: self.shared.id, lease: self.shared.options.lease };
-        let claimed = claim::claim_suspect(self.conn.get().await?, queue, claimer).await?;
-        if let Some(job) = claimed {
+        let holder = Claimer { worker: self.shared.id, lease: self.shared.options.lease };
+        if let Some(job) = claim::claim_suspect(self.conn.get().await?, queue, holder).await? {
             info!(job.id = %job.id, job.kind = job.kind, "a suspect runs alone");
             self.shared.assign(job, slot, solitude, &self.lanes[queue]).await;
         }

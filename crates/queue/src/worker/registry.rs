@@ -139,7 +139,9 @@ impl Service<Task<Assignment>> for Dispatcher {
         );
         (self.settings.on_attempt)(&span, claimed.traceparent.as_deref());
         let (handlers, abort) = (self.handlers.clone(), self.settings.abort.clone());
-        Box::pin(async move { Ok(execute(&handlers, claimed, attempt, signals, abort).await) }.instrument(span))
+        Box::pin(
+            async move { Ok(execute(&handlers, claimed, attempt, signals, abort).await) }.instrument(span),
+        )
     }
 }
 
@@ -164,7 +166,7 @@ async fn execute(
         () = signals.lost.cancelled() => return Outcome::Fenced,
         () = abort.cancelled() => return JobError::hand_back().into_outcome(&claimed, handler.backoff),
         () = cancelled_for_long(&signals) => Err(JobError::cancel("cancelled while it ran")),
-        ended = work => ended.unwrap_or_else(|_elapsed| return Err(JobError::retry(TimedOut(handler.timeout)))),
+        ended = work => ended.unwrap_or_else(|_elapsed| Err(JobError::retry(TimedOut(handler.timeout)))),
     };
     match ended {
         Ok(done) => Outcome::Succeeded(done),
@@ -189,15 +191,14 @@ impl JobError {
     fn into_outcome(self, claimed: &Claimed, backoff: Backoff) -> Outcome {
         match self.0 {
             Verdict::Retry { cause, after } => {
-                let how = if cause.is::<TimedOut>() { AttemptOutcome::TimedOut } else { AttemptOutcome::Failed };
+                let how =
+                    if cause.is::<TimedOut>() { AttemptOutcome::TimedOut } else { AttemptOutcome::Failed };
                 let failure = Failure { how, class: FailureClass::Transient, error: chain(cause.as_ref()) };
                 failed(claimed, failure, after, backoff)
             }
-            Verdict::Fail { cause, class } => Outcome::Failed(Failure {
-                how: AttemptOutcome::Failed,
-                class,
-                error: chain(cause.as_ref()),
-            }),
+            Verdict::Fail { cause, class } => {
+                Outcome::Failed(Failure { how: AttemptOutcome::Failed, class, error: chain(cause.as_ref()) })
+            }
             Verdict::Later { after, reason, note } => Outcome::Later { after, reason, note },
             Verdict::Cancel { note } => Outcome::Cancelled { note },
             Verdict::Fenced => Outcome::Fenced,

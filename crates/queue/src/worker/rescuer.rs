@@ -1,6 +1,9 @@
 //! Looks for leases that have ended and for workers that have died. Every worker does; whoever comes first acts.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
@@ -8,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::Shared;
 use crate::{
-    connection::{Dedicated, is_outage, unless},
+    connection::{Dedicated, is_outage, unless, within},
     history, rescue,
 };
 
@@ -16,10 +19,11 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
+    let lease = shared.options.lease;
     let mut rescuer = Rescuer { conn: shared.dedicated("rescue"), trusted_from: Instant::now(), shared };
     let pause = || LOOK_EVERY.mul_f64(rand::random_range(0.8..1.2));
     while unless(&drained, tokio::time::sleep(pause())).await.is_some() {
-        if let Err(error) = rescuer.look().await {
+        if let Err(error) = within(lease, rescuer.look()).await {
             rescuer.distrust(&error);
         }
     }
