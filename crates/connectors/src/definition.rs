@@ -28,6 +28,7 @@ pub use http::{
     Auth, CursorParam, Format, HttpDefinition, HttpStream, Method, Order, Pagination, ParamFormat, RateLimit,
     TokenPlace,
 };
+pub(crate) use parse::url_password;
 
 /// A connector as its file defines it.
 #[derive(Clone)]

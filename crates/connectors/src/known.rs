@@ -181,8 +181,8 @@ mod tests {
     use super::*;
     use crate::cursor::CursorType;
 
-    fn cursor(value: usize) -> Option<CursorValue> {
-        Some(CursorValue::parse(CursorType::Integer, &value.to_string()).unwrap())
+    fn cursor(value: usize) -> CursorValue {
+        CursorValue::parse(CursorType::Integer, &value.to_string()).unwrap()
     }
 
     fn content(text: &str) -> Digest {
@@ -233,21 +233,21 @@ mod tests {
     fn a_crowd_is_dropped_and_collecting_begins_again_behind_it() {
         let mut known = Known::default();
         for n in 0..=KNOWN_ROWS_MAX + 1 {
-            known.note(&n.to_string(), content("x"), cursor(1));
+            known.note(&n.to_string(), content("x"), Some(cursor(1)));
         }
         assert_eq!(known.len(), 0);
-        known.advance(&cursor(2).unwrap());
-        known.note("behind", content("x"), cursor(2));
+        known.advance(&cursor(2));
+        known.note("behind", content("x"), Some(cursor(2)));
         assert_eq!(known.len(), 1);
     }
 
     #[test]
     fn rows_before_the_committed_cursor_are_forgotten_and_those_without_cursor_kept() {
         let mut known = Known::default();
-        known.note("before", content("x"), cursor(1));
-        known.note("at", content("x"), cursor(2));
+        known.note("before", content("x"), Some(cursor(1)));
+        known.note("at", content("x"), Some(cursor(2)));
         known.note("none", content("x"), None);
-        known.advance(&cursor(2).unwrap());
+        known.advance(&cursor(2));
         assert!(!has(&known, "before", "x") && has(&known, "at", "x") && has(&known, "none", "x"));
     }
 }

@@ -30,12 +30,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::definition::{PostgresDefinition, Stream};
+use crate::definition::{PostgresDefinition, Stream, url_password};
 use crate::error::{Place, SourceError};
 use crate::secret::Scrubber;
 use crate::source::ReadOptions;
@@ -77,8 +77,9 @@ impl PgSource {
         let mut options = PgConnectOptions::from_str(definition.url.expose_secret()).map_err(|_| {
             place.configuration("the URL of the database cannot be used", "correct `postgres.url`")
         })?;
-        if let Some(password) = url_password(definition.url.expose_secret()) {
-            scrubber.add(&password);
+        let url = reqwest::Url::parse(definition.url.expose_secret()).ok();
+        if let Some(password) = url.as_ref().and_then(url_password) {
+            scrubber.add(&SecretString::from(password));
         }
         let mut password_key = "postgres.url".to_owned();
         if let Some(secret) = &definition.password {
@@ -106,12 +107,6 @@ impl PgSource {
     ) -> Result<PgReader, SourceError> {
         PgReader::start(self, stream, previous, options).await
     }
-}
-
-/// The password within a URL, also as it is before decoding.
-fn url_password(url: &str) -> Option<secrecy::SecretString> {
-    let url = reqwest::Url::parse(url).ok()?;
-    url.password().map(secrecy::SecretString::from)
 }
 
 impl fmt::Debug for PgSource {

@@ -139,7 +139,9 @@ mod tests {
 
     fn numbers(settle: i64, committed: Option<i64>, seen: &[i64]) -> Progress {
         let mut progress = progress(Settle::Steps(settle), committed.map(CursorValue::Integer));
-        seen.iter().for_each(|number| progress.see(&CursorValue::Integer(*number)));
+        for number in seen {
+            progress.see(&CursorValue::Integer(*number));
+        }
         progress
     }
 

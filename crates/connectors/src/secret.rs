@@ -75,10 +75,20 @@ pub(crate) struct Scrubber {
 const SECRET_CHARS_MIN: usize = 4;
 
 impl Scrubber {
+    /// Adds a secret, and the forms in which a server may repeat it: in a URL, in JSON.
     pub(crate) fn add(&mut self, secret: &SecretString) {
-        if secret.expose_secret().len() >= SECRET_CHARS_MIN {
-            self.secrets.push(secret.clone());
+        let plain = secret.expose_secret();
+        if plain.len() < SECRET_CHARS_MIN {
+            return;
         }
+        let json = serde_json::Value::from(plain).to_string();
+        let json = json.trim_matches('"');
+        let mut url = reqwest::Url::parse("http://invalid/").expect("a URL");
+        url.query_pairs_mut().append_key_only(plain);
+        let url = url.query().unwrap_or_default().to_owned();
+        self.secrets.extend(
+            [json.replace('/', "\\/"), json.to_owned(), url, plain.to_owned()].map(SecretString::from),
+        );
     }
 
     /// `text` with every secret replaced.
@@ -91,7 +101,9 @@ impl Scrubber {
     /// The beginning of `bytes` as one line of text, scrubbed. Scrubbed *before* it is cut: a cut through a
     /// secret would leave its first half standing.
     pub(crate) fn quote(&self, bytes: &[u8], chars_max: usize) -> String {
-        let near = &bytes[..bytes.len().min(chars_max * 4 + 4096)];
+        let longest = self.secrets.iter().map(|secret| secret.expose_secret().len()).max().unwrap_or(0);
+        // Enough that what is shown after cleaning was cleaned as a whole.
+        let near = &bytes[..bytes.len().min((chars_max * 4 + longest) * 2)];
         let text = self.clean(&String::from_utf8_lossy(near));
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max).collect()
     }
@@ -121,5 +133,23 @@ impl Scrubber {
             below = error.source();
         }
         Scrubbed(self.clean(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i7_a_secret_is_taken_out_in_every_form_and_before_the_text_is_cut() {
+        let mut scrubber = Scrubber::default();
+        let secret = format!("a/b\"c+{}", "x".repeat(9_000));
+        scrubber.add(&SecretString::from(secret.as_str()));
+        let forms =
+            [secret.clone(), secret.replace('"', "\\\""), secret.replace('"', "\\\"").replace('/', "\\/")];
+        for form in forms {
+            let said = scrubber.quote(format!("{}{form} and more", "-".repeat(190)).as_bytes(), 200);
+            assert!(!said.contains("a/b") && !said.contains("xxx") && said.contains("[secret]"), "{said}");
+        }
     }
 }

@@ -102,13 +102,21 @@ fn postgres(mut section: Section<'_>) -> Option<PostgresDefinition> {
     let password = section.secret("password", "password_file");
     let statement_timeout = section.duration("statement_timeout", Duration::from_mins(10));
     let parsed = url.as_deref().and_then(|text| database_url(&section, text));
-    let password_in_url = parsed.as_ref().is_some_and(|url| url.password().is_some());
+    let password_in_url = parsed.as_ref().is_some_and(|url| url_password(url).is_some());
     if password_in_url && password.is_some() {
         section.wrong("url", "holds a password beside `password_file`", "take the password out of the URL");
     }
     section.finish();
     parsed?;
     Some(PostgresDefinition { url: SecretString::from(url?), password, password_in_url, statement_timeout })
+}
+
+/// The password in a URL, before the host or as a parameter.
+pub(crate) fn url_password(url: &Url) -> Option<String> {
+    let before_host = url.password().map(str::to_owned);
+    before_host.or_else(|| {
+        url.query_pairs().find(|(name, _)| name == "password").map(|(_, value)| value.into_owned())
+    })
 }
 
 /// The message never repeats the URL: it may hold a password.

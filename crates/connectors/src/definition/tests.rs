@@ -124,8 +124,14 @@ fn what_does_not_fit_together_is_refused() {
 fn i7_inline_secrets_are_named_and_never_shown() {
     let http = with_http("auth = { type = \"header\", name = \"X-Key\", value = \"planted\" }", "");
     let in_url = with_stream("").replace("reader@", "reader:planted@");
+    let in_query = with_stream("").replace("db/crm", "db/crm?password=planted");
     let beside = with_stream("").replace("[[streams]]", "password = \"planted\"\n[[streams]]");
-    for (text, key) in [(http, "http.auth.value"), (in_url, "postgres.url"), (beside, "postgres.password")] {
+    for (text, key) in [
+        (http, "http.auth.value"),
+        (in_url, "postgres.url"),
+        (in_query, "postgres.url"),
+        (beside, "postgres.password"),
+    ] {
         let definition = Definition::parse(&text, "f").unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(definition.inline_secrets(), [key]);
         let said = format!("{definition:?}");

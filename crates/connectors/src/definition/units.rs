@@ -50,8 +50,8 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_are_read_as_written() {
-        assert_eq!(duration("10m"), Some(Duration::from_secs(600)));
-        assert_eq!(duration("1.5 h"), Some(Duration::from_secs(5400)));
+        assert_eq!(duration("10m"), Some(Duration::from_mins(10)));
+        assert_eq!(duration("1.5 h"), Some(Duration::from_mins(90)));
         assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(bytes("32MiB"), Some(32 << 20));
         assert_eq!(bytes("5 MB"), Some(5_000_000));

@@ -331,11 +331,11 @@ impl HttpReader {
             Some(progress) => progress.checkpoint(),
             None => None,
         };
-        if let Some(cursor) = &cursor {
-            self.known.advance(cursor);
-        }
         let seen = progress.map(|progress| progress.seen().clone()).unwrap_or_default();
-        self.cursor = cursor.or(self.cursor.take());
+        if let Some(cursor) = cursor.filter(|cursor| self.cursor.as_ref() != Some(cursor)) {
+            self.known.advance(&cursor);
+            self.cursor = Some(cursor);
+        }
         if self.ended {
             self.known.end_run();
         }

@@ -21,10 +21,6 @@ pub(super) fn scrubber(auth: &Auth, credential: Option<&SecretString>) -> Scrubb
     if let Auth::Basic { username, .. } = auth {
         scrubber.add(&SecretString::from(BASE64.encode(format!("{username}:{secret}"))));
     }
-    let mut url = Url::parse("http://invalid/").expect("a URL");
-    url.query_pairs_mut().append_key_only(secret);
-    // The encoded form first: it may contain the plain one.
-    scrubber.add(&SecretString::from(url.query().unwrap_or_default()));
     scrubber.add(credential);
     scrubber
 }

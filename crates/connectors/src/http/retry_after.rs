@@ -55,9 +55,9 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    /// 1994-11-06 08:49:00 UTC, 37 s before the example of the RFC.
+    /// 37 s before the example of the RFC.
     fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_740)
+        httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:00 GMT").unwrap()
     }
 
     fn pause(value: &str) -> Option<u64> {

@@ -4,6 +4,7 @@
 //! allows, a person decides.
 
 use super::read::PgReader;
+use super::session::within;
 use super::statement::fetch_keys;
 use crate::error::SourceError;
 use crate::record::KeyRange;
@@ -21,19 +22,22 @@ impl PgReader {
         if !open {
             self.refuse_a_wipe().await?;
             let statement = self.plan.declare_keys(after.as_deref());
-            statement.execute(self.conn()).await.map_err(|error| self.failed("selecting keys", &error))?;
+            let selected = within(self.source.patience(), statement.execute(self.conn())).await;
+            selected.map_err(|error| self.failed("selecting keys", &error))?;
         }
         let count = self.options.batch_records.max(1) * KEYS_PER_RECORD;
-        let keys =
-            fetch_keys(self.conn(), count).await.map_err(|error| self.failed("reading keys", &error))?;
+        let limit = self.source.patience();
+        let keys = within(limit, fetch_keys(self.conn(), count))
+            .await
+            .map_err(|error| self.failed("reading keys", &error))?;
         let through = keys.last().filter(|_| keys.len() == count).cloned();
         Ok(KeyRange { after, through, keys })
     }
 
     async fn refuse_a_wipe(&mut self) -> Result<(), SourceError> {
         let statement = self.plan.count_keys();
-        let count =
-            statement.number(self.conn()).await.map_err(|error| self.failed("counting keys", &error))?;
+        let counted = within(self.source.patience(), statement.number(self.conn())).await;
+        let count = counted.map_err(|error| self.failed("counting keys", &error))?;
         let (count, percent) = (count.unsigned_abs(), self.stream.deletions_percent_max);
         // Who does not say how many records there are could lose them all.
         let known = self.options.known_records.unwrap_or_else(|| u64::from(count == 0));

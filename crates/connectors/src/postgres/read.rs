@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::plan::Plan;
 use super::session::Session;
+use super::session::within;
 use super::statement::{From, Row, Slice, fetch_rows};
 use super::{PgPosition, PgSource};
 use crate::cursor::CursorValue;
@@ -164,13 +165,15 @@ impl PgReader {
         let known = self.known.digests().map(|digest| Uuid::from_bytes(digest.0)).collect();
         let bytes_max = i64::try_from(self.stream.record_bytes_max).unwrap_or(i64::MAX);
         let statement = self.plan.declare_rows(slice, &from, known, bytes_max);
-        statement.execute(&mut self.conn).await.map_err(|error| self.failed("selecting rows", &error))?;
+        let selected = within(self.source.patience(), statement.execute(&mut self.conn)).await;
+        selected.map_err(|error| self.failed("selecting rows", &error))?;
         self.phase = Phase::Rows(slice);
         Ok(())
     }
 
     async fn end_slice(&mut self, slice: Slice) -> Result<(), SourceError> {
-        let closed = sqlx::raw_sql("close tenure_rows").execute(&mut self.conn).await;
+        let close = sqlx::raw_sql("close tenure_rows").execute(&mut self.conn);
+        let closed = within(self.source.patience(), close).await;
         closed.map_err(|error| self.failed("reading rows", &error))?;
         if slice == Slice::Main {
             self.move_cursor(self.progress.as_ref().and_then(Progress::end));
@@ -258,14 +261,15 @@ impl PgReader {
     /// occurs at two cursors.
     async fn data_of(&mut self, digest: Uuid) -> Result<Option<String>, SourceError> {
         let statement = self.plan.row_by_digest(digest);
-        statement.text(&mut self.conn).await.map_err(|error| self.failed("reading a row", &error))
+        let read = within(self.source.patience(), statement.text(&mut self.conn)).await;
+        read.map_err(|error| self.failed("reading a row", &error))
     }
 
     fn move_cursor(&mut self, cursor: Option<CursorValue>) {
-        if let Some(cursor) = &cursor {
-            self.known.advance(cursor);
+        if let Some(cursor) = cursor.filter(|cursor| self.cursor.as_ref() != Some(cursor)) {
+            self.known.advance(&cursor);
+            self.cursor = Some(cursor);
         }
-        self.cursor = cursor.or(self.cursor.take());
     }
 
     /// Gives the batch its state.

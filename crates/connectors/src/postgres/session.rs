@@ -25,7 +25,27 @@ pub(super) struct Session {
     pub(super) version: String,
 }
 
+/// How much longer than `statement_timeout` an answer is waited for: the source ends a statement by itself,
+/// unless the network to it is gone.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What a call to the source gives, or a time-out: a connection that has silently died answers nothing.
+pub(super) async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        let what = format!("no answer within {} s", limit.as_secs());
+        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what)))
+    })
+}
+
 impl PgSource {
+    /// How long an answer of the source is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.statement_timeout.saturating_add(GRACE)
+    }
+
     /// Connects and begins the snapshot.
     pub(super) async fn open(&self, place: &Place) -> Result<Session, SourceError> {
         let connect = || async {
