@@ -25,6 +25,7 @@ use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Dur
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
 
 use self::{
     exit::{Exit, Failure},
@@ -44,8 +45,8 @@ const EXAMPLES: &str = "Examples:
   tenure connector sync ./crm.toml        read a source, as its file defines it
   tenure job list --state failed --json   what needs attention, for a script
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused by state, 5 not permitted, 6 unreachable,
-8 an awaited job ended badly, 78 configuration, 124 timeout, 130 interrupted.";
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused by state, 5 not permitted,
+6 unreachable, 8 an awaited job ended badly, 78 configuration, 124 timeout, 130 interrupted.";
 
 /// Durable background work on Postgres, accounted for.
 #[derive(Debug, Parser)]
@@ -175,7 +176,7 @@ fn start(cli: Cli, output: Output) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let context = Context { config, output, shutdown: lifecycle::listen()? };
-        run(cli.command, context).await
+        run(cli.command, context).instrument(info_span!("command")).await
     });
     runtime.shutdown_timeout(LEFT_OVER_MAX);
     telemetry.end();

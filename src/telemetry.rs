@@ -11,7 +11,7 @@ mod metrics;
 mod traces;
 
 use tracing::Span;
-use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub(crate) use self::listener::Listener;
 use crate::config::Config;
@@ -27,7 +27,7 @@ impl Telemetry {
     /// Starts logging, and tracing where configured. `log_filter` is in force unless the configuration chose one.
     pub(crate) fn start(config: &Config, log_filter: &str) -> anyhow::Result<Self> {
         let filter = if config.chose_log_filter() { &config.telemetry.log_filter } else { log_filter };
-        let registry = tracing_subscriber::registry().with(logs::filter(filter)?).with(logs::layer());
+        let registry = tracing_subscriber::registry().with(logs::layer().with_filter(logs::filter(filter)?));
         #[cfg(feature = "otlp")]
         {
             let traces = config.telemetry.otlp_endpoint.as_deref().map(traces::Traces::start).transpose()?;

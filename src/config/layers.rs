@@ -117,7 +117,8 @@ fn is_section(path: &str) -> bool {
 
 fn suggestion(path: &str) -> String {
     let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
-    let nearest = keys::nearest(path, KEYS.iter().map(|key| key.path)).map(str::to_owned);
+    let sections = KEYS.iter().filter_map(|key| Some(key.path.split_once('.')?.0));
+    let nearest = keys::nearest(path, KEYS.iter().map(|key| key.path).chain(sections)).map(str::to_owned);
     // A key in the wrong section is as likely as a slip of the hand.
     let elsewhere = KEYS.iter().map(|key| key.path).find(|key| last(key) == last(path)).map(str::to_owned);
     match elsewhere.or(nearest) {

@@ -89,7 +89,8 @@ fn traces(config: &Config, faults: &mut Faults) {
 
 fn production(config: &Config, faults: &mut Faults) {
     let Database { url, direct_url, provisioning_url, .. } = &config.database;
-    if url.is_none() {
+    let names_one = ["database.url", "database.url_file"].iter().any(|key| config.settings.contains_key(key));
+    if !names_one {
         faults.add(
             config.place("environment"),
             "production needs a database of its own: neither `database.url` nor `database.url_file` is set",

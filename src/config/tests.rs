@@ -73,8 +73,12 @@ fn all_faults_are_told_at_once_with_their_places() {
     let told = faults(text, &[("TENURE_WORKER_SLOTZ", "1"), ("TENURE_METRICS_BIND", "here")]);
     insta::assert_snapshot!(told.join("\n"), @r#"
     tenure.toml:3: there is no key `worker.slot`; did you mean `worker.slots`? config/default.toml lists every key
-    tenure.toml:6: there is no key `wroker`; did you mean `worker.slots`? config/default.toml lists every key
+    tenure.toml:6: there is no key `wroker`; did you mean `worker`? config/default.toml lists every key
     variable TENURE_WORKER_SLOTZ: there is no such setting; did you mean TENURE_WORKER_SLOTS? otherwise unset it
+    tenure.toml:1: `region` cannot be "EU"; begin with a letter a-z and go on with a-z, 0-9 and -, at most 40 in all
+    tenure.toml:4: `worker.lease` is not a duration; write a whole number and ms, s, m, h or d, such as "30s"
+    tenure.toml:5: `worker.heartbeat` must be text; write it in quotes
+    variable TENURE_METRICS_BIND: `telemetry.metrics_bind` cannot be "here"; write an address and a port, such as "127.0.0.1:9464"
     "#);
 }
 

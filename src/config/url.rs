@@ -23,7 +23,7 @@ impl DatabaseUrl {
     /// Reads a Postgres URL; the error never repeats it.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let url = Url::parse(text).map_err(|_| "is not a URL")?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
+        if !matches!(url.scheme(), "postgres" | "postgresql") || url.cannot_be_a_base() {
             return Err("is not a Postgres URL");
         }
         let options = database::connect::parse(text).map_err(|_| "is not a URL that Postgres understands")?;
@@ -114,7 +114,10 @@ impl fmt::Debug for DatabaseUrl {
 
 /// A URL without its password; a text that is no URL is hidden whole.
 pub(crate) fn redacted(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else { return HIDDEN.to_owned() };
+    // Without `//` a URL has no place for a password, so what looks like one stays in its text.
+    let Some(mut url) = Url::parse(text).ok().filter(|url| !url.cannot_be_a_base()) else {
+        return HIDDEN.to_owned();
+    };
     let has_password = url.password().is_some();
     let pairs: Vec<_> = url.query_pairs().map(own).collect();
     if pairs.iter().any(|(name, _)| name == "password") {

@@ -11,7 +11,11 @@ use opentelemetry_sdk::{
 use std::collections::HashMap;
 use tracing::{Span, Subscriber, warn};
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{
+    Layer,
+    filter::{Filtered, LevelFilter},
+    registry::LookupSpan,
+};
 
 /// The member in which a trace context travels.
 const TRACEPARENT: &str = "traceparent";
@@ -33,11 +37,14 @@ impl Traces {
         Ok(Self { provider })
     }
 
-    pub(super) fn layer<S>(&self) -> OpenTelemetryLayer<S, SdkTracer>
+    /// Takes spans of level `info` and above, whatever is logged.
+    pub(super) fn layer<S>(&self) -> Filtered<OpenTelemetryLayer<S, SdkTracer>, LevelFilter, S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        tracing_opentelemetry::layer().with_tracer(self.provider.tracer("tenure"))
+        tracing_opentelemetry::layer()
+            .with_tracer(self.provider.tracer("tenure"))
+            .with_filter(LevelFilter::INFO)
     }
 
     /// Sends what is left.

@@ -265,6 +265,9 @@ async fn upsert(
 }
 
 /// Marks the records of the range that the source no longer has.
+///
+/// `not in` over a list without nulls becomes one look into a hash per record, whatever the planner believes of the
+/// list's length; `not exists` became a walk through the whole list for each.
 async fn mark_deleted(
     conn: &mut PgConnection,
     sync: &ConnectorSync,
@@ -275,7 +278,7 @@ async fn mark_deleted(
         update tenant.record r set deleted_at = now(), changed_at = now()
         where r.connector = $1 and r.stream = $2 and r.deleted_at is null
           and ($3::text is null or r.key > $3) and ($4::text is null or r.key <= $4)
-          and not exists (select from unnest($5::text[]) k where k = r.key)",
+          and r.key not in (select unnest($5::text[]))",
         sync.connector,
         sync.stream,
         range.after.as_deref(),

@@ -1,0 +1,9 @@
+//! The command line as scripts and people meet it.
+
+mod connector;
+mod dev;
+mod exits;
+mod help;
+mod jobs;
+mod messages;
+mod work;

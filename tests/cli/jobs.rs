@@ -1,0 +1,75 @@
+//! Jobs, queues and tenants by the command line.
+
+use crate::support::Bench;
+
+#[tokio::test]
+async fn a_tenant_is_made_with_a_worker_of_the_commands_own() {
+    let bench = Bench::with_database().await;
+    let dry = bench.json(&["tenant", "create", "acme", "--dry-run"]);
+    assert_eq!((dry["dry_run"].as_bool(), dry["id"].is_null()), (Some(true), true));
+    assert_eq!(bench.json(&["tenant", "list"])["tenants"], serde_json::json!([]), "a dry run does nothing");
+    let created = bench.run(&["tenant", "create", "acme", "--wait"]);
+    assert_eq!(created.code, Some(0), "{created:#?}");
+    assert!(created.stderr.contains("running one here"), "{}", created.stderr);
+    let shown = bench.json(&["tenant", "show", "acme"]);
+    assert_eq!(shown["state"], "active");
+    assert_eq!(shown["schema_version"], shown["newest_schema_version"]);
+    assert!(shown["size_bytes"].as_i64().is_some_and(|size| size > 1_000_000), "{shown}");
+    let workers = bench.json(&["worker", "list"]);
+    assert_eq!(workers["workers"], serde_json::json!([]), "the command's worker has left");
+}
+
+#[tokio::test]
+async fn keys_make_enqueueing_repeatable() {
+    let bench = Bench::with_database().await;
+    bench.ok(&["tenant", "create", "acme", "--wait"]);
+    let enqueue = |more: &[&str]| {
+        let mut arguments = vec!["job", "enqueue", "tenant_provision", "--tenant", "acme"];
+        arguments.extend(more);
+        bench.json(&arguments)
+    };
+    let dry = enqueue(&["--dry-run"]);
+    assert!(dry["id"].is_null() && dry["queue"] == "local", "{dry}");
+    for key in ["--unique-key", "--idempotency-key"] {
+        let (first, second) = (enqueue(&[key, "k"]), enqueue(&[key, "k"]));
+        assert_eq!((first["existing"].as_bool(), second["existing"].as_bool()), (Some(false), Some(true)));
+        assert_eq!(first["id"], second["id"]);
+    }
+    let other = ["job", "enqueue", "connector_sync", "--tenant", "acme", "--idempotency-key", "k"];
+    let payload = ["--payload", r#"{"connector": "crm", "stream": "contacts"}"#];
+    let reused = bench.run(&[&other[..], &payload].concat());
+    assert_eq!(reused.code, Some(4), "{reused:#?}");
+}
+
+#[tokio::test]
+async fn lists_go_from_the_newest_to_the_oldest_in_pages() {
+    let bench = Bench::with_database().await;
+    for name in ["one", "two", "three"] {
+        bench.ok(&["tenant", "create", name]);
+    }
+    let ids = |listed: &serde_json::Value| -> Vec<i64> {
+        let jobs = listed["jobs"].as_array().unwrap();
+        jobs.iter().map(|job| job["id"].as_str().unwrap().parse().unwrap()).collect()
+    };
+    let first = bench.json(&["job", "list", "--limit", "2"]);
+    let next = first["next_before"].as_str().unwrap();
+    let second = bench.json(&["job", "list", "--limit", "2", "--before", next]);
+    let all = [ids(&first), ids(&second)].concat();
+    assert_eq!((all.len(), second["next_before"].is_null()), (3, true));
+    assert!(all.is_sorted_by(|a, b| a > b), "{all:?}");
+    let of_two = bench.json(&["job", "list", "--tenant", "two", "--state", "ready"]);
+    assert_eq!(of_two["jobs"].as_array().unwrap().len(), 1);
+    assert_eq!(of_two["jobs"][0]["tenant"], "two");
+}
+
+#[tokio::test]
+async fn a_paused_queue_says_by_whom_and_why() {
+    let bench = Bench::with_database().await;
+    bench.ok(&["queue", "pause", "local", "--reason", "the source is down", "--dry-run"]);
+    assert_eq!(bench.json(&["queue", "list"])["queues"], serde_json::json!([]), "a dry run does nothing");
+    bench.ok(&["queue", "pause", "local", "--reason", "the source is down"]);
+    let listed = bench.ok(&["queue", "list"]);
+    assert!(listed.contains("by ada by the command line: the source is down"), "{listed}");
+    assert_eq!(bench.ok(&["queue", "resume", "local"]), "the queue local is now open\n");
+    assert_eq!(bench.ok(&["queue", "resume", "local"]), "the queue local was already open\n");
+}
