@@ -13,7 +13,10 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 use tracing::debug;
 
-use crate::{JobId, NewJob, connection::Dedicated};
+use crate::{
+    JobId, NewJob,
+    connection::{Dedicated, within},
+};
 
 /// Carries the name of a queue that has a new job.
 pub(crate) const QUEUE_CHANNEL: &str = "queue_bell";
@@ -22,6 +25,9 @@ pub(crate) const CANCEL_CHANNEL: &str = "queue_cancel";
 
 /// The shortest time between two notifications for one queue; claimers poll this often after work was found.
 pub(crate) const QUIET: Duration = Duration::from_millis(5);
+
+/// How long a producer, whose jobs are committed, may be held up by a connection that does not answer.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// Which queues to ring for, once the transaction that enqueued has committed.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +75,7 @@ impl Bell {
         if due.is_empty() {
             return;
         }
-        let sent = notify_queues(conn, &due).await;
+        let sent = within(ANSWER_MAX, notify_queues(conn, &due)).await;
         match sent {
             Ok(()) => rung.extend(due.into_iter().map(|queue| (queue, Instant::now()))),
             Err(error) => conn.unrung(&error),
@@ -78,7 +84,7 @@ impl Bell {
 
     pub(crate) async fn ring_cancel(&self, job: JobId) {
         let conn = &mut self.0.lock().await.conn;
-        if let Err(error) = notify_cancel(conn, job).await {
+        if let Err(error) = within(ANSWER_MAX, notify_cancel(conn, job)).await {
             conn.unrung(&error);
         }
     }

@@ -75,6 +75,19 @@ pub(crate) async fn leave(conn: &mut PgConnection, worker: i64) -> Result<(), sq
         .map(drop)
 }
 
+/// Strikes off workers that were not heard of for an hour: the absence of their lock proves nothing when they died while
+/// the server restarted. One that lives after all enters itself again with its next beat.
+pub(crate) async fn strike_off_forgotten(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- queue.strike_off_forgotten
+        update queue.worker set ended_at = last_seen_at
+        where ended_at is null and last_seen_at < now() - interval '1 hour'"
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
 /// What the presence connection wakes.
 #[derive(Debug, Clone)]
 pub(crate) struct Wakes {

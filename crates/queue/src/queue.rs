@@ -70,7 +70,10 @@ impl Queue {
 
     /// Drops the history of days past the retention; workers do this by themselves.
     pub async fn drop_expired(&self, retention: Retention) -> Result<(), QueueError> {
-        Ok(history::drop_expired(&mut *self.pool.acquire().await?, retention).await?)
+        // On a connection of its own: a lock of the session must go with a caller that goes away in the middle.
+        let mut conn = self.pool.acquire().await?.detach();
+        history::drop_expired(&mut conn, retention).await?;
+        Ok(conn.close().await?)
     }
 
     /// Enqueues one job in a transaction of its own.

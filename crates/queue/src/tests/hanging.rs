@@ -210,3 +210,16 @@ async fn q3_a_worker_whose_network_forgot_its_connections_comes_back_and_its_job
     bench.await_state(next, State::Succeeded).await;
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn a_bell_that_does_not_answer_holds_a_producer_up_for_a_moment_only() {
+    let bench = bench().await;
+    bench.enqueue("x").await;
+    let frozen = sessions(&bench, "queue bell").await;
+    assert_eq!(frozen.len(), 1);
+    signal_all(&frozen, "STOP");
+    let began = Instant::now();
+    bench.enqueue("y").await;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    signal_all(&frozen, "CONT");
+}

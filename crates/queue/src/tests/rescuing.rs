@@ -322,3 +322,16 @@ async fn q3_a_claim_whose_answer_was_lost_is_given_back_at_once() {
     assert_eq!(bench.state(unknown).await, State::Ready);
     assert!(!hand.end(&claimed[1], Outcome::Succeeded(Done::new())).await);
 }
+
+#[tokio::test]
+async fn a_worker_that_died_with_a_restart_of_the_server_is_struck_off_in_the_end() {
+    let bench = bench().await;
+    Hand::new(&bench).await.die().await;
+    bench
+        .sql("update queue.worker set server_started_at = 'epoch', last_seen_at = now() - interval '2 h'")
+        .await;
+    let worker = bench.start(Stage::of_success(), quick()).await;
+    until(async || bench.queue.workers(false).await.unwrap().len() == 1).await;
+    assert_eq!(bench.queue.workers(false).await.unwrap()[0].id, worker.id);
+    worker.stop().await;
+}

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use super::{Shared, assignment::Assignment, held::Company};
 use crate::{
     claim::{self, Claimer},
-    connection::{Dedicated, is_outage, unless},
+    connection::{Dedicated, is_outage, unless, within},
 };
 
 /// How often to look for suspects.
@@ -42,8 +42,7 @@ impl Isolator {
     }
 
     async fn look(&mut self, queue: &Arc<str>) -> Result<(), sqlx::Error> {
-        let oldest = claim::oldest_suspect(self.conn.get().await?, queue).await?;
-        let Some(waited) = oldest else { return Ok(()) };
+        let Some(waited) = self.oldest(queue).await? else { return Ok(()) };
         let solitude = match self.shared.held.try_alone() {
             Some(solitude) => Some(solitude),
             None if waited < PATIENCE => None,
@@ -65,16 +64,23 @@ impl Isolator {
             if let Ok(solitude) = waited.await {
                 return Ok(solitude);
             }
-            if claim::oldest_suspect(self.conn.get().await?, queue).await?.is_none() {
+            if self.oldest(queue).await?.is_none() {
                 return Ok(None);
             }
         }
     }
 
+    async fn oldest(&mut self, queue: &str) -> Result<Option<Duration>, sqlx::Error> {
+        let oldest = async { claim::oldest_suspect(self.conn.get().await?, queue).await };
+        within(self.shared.options.lease, oldest).await
+    }
+
     async fn claim(&mut self, queue: &Arc<str>, solitude: Company) -> Result<(), sqlx::Error> {
         let slot = self.shared.held.free_slots(1).await;
         let holder = Claimer { worker: self.shared.id, lease: self.shared.options.lease };
-        if let Some(job) = claim::claim_suspect(self.conn.get().await?, queue, holder).await? {
+        // Bounded: nothing else begins as long as this has the worker to itself.
+        let claimed = async { claim::claim_suspect(self.conn.get().await?, queue, holder).await };
+        if let Some(job) = within(holder.lease, claimed).await? {
             info!(job.id = %job.id, job.kind = job.kind, "a suspect runs alone");
             self.shared.assign(job, slot, solitude, &self.lanes[queue]).await;
         }

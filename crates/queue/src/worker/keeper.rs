@@ -1,4 +1,5 @@
-//! Keeps history's partitions: makes those of the coming days and drops those past their retention.
+//! Keeps house: makes history's partitions of the coming days, drops those past their retention, and strikes off workers
+//! that went with a server's restart.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::Shared;
 use crate::{
     Retention,
     connection::{Dedicated, unless},
-    history,
+    history, presence,
 };
 
 pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
@@ -18,7 +19,6 @@ pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
         match unless(&drained, keep(&mut conn, shared.options.retention)).await {
             None => return,
             Some(Ok(())) => {}
-            // Another worker may be at the same partition; the next round finds it done.
             Some(Err(error)) => error!(error = &error as &dyn std::error::Error, "history could not be kept"),
         }
         if unless(&drained, tokio::time::sleep(history::UPKEEP_EVERY)).await.is_none() {
@@ -31,7 +31,8 @@ async fn keep(conn: &mut Dedicated, retention: Retention) -> Result<(), sqlx::Er
     loop {
         let kept = async {
             history::ensure_partitions(conn.get().await?).await?;
-            history::drop_expired(conn.get().await?, retention).await
+            history::drop_expired(conn.get().await?, retention).await?;
+            presence::strike_off_forgotten(conn.get().await?).await
         };
         match kept.await {
             Ok(()) => return Ok(()),
