@@ -29,7 +29,10 @@ use self::{
     store::{Run, Step, StoreError},
 };
 use crate::{
-    Environment, connector_registry::{self, RegistryError}, environment::into_job_error, queue_of,
+    Environment,
+    connector_registry::{self, RegistryError},
+    environment::into_job_error,
+    queue_of,
 };
 
 /// The payload.
@@ -127,7 +130,12 @@ impl Sync<'_> {
     }
 
     /// Reads to the end of the stream, trying a failing source again as long as it gets on.
-    async fn read(&self, definition: &Definition, stream: &Stream, run: &mut Run) -> Result<Outcome, JobError> {
+    async fn read(
+        &self,
+        definition: &Definition,
+        stream: &Stream,
+        run: &mut Run,
+    ) -> Result<Outcome, JobError> {
         let mut pauses = source_pauses();
         loop {
             if run.age > RUN_MAX {

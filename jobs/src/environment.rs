@@ -82,7 +82,7 @@ impl Environment {
     }
 
     #[cfg(not(test))]
-    #[expect(clippy::unused_async, clippy::unused_self, clippy::needless_pass_by_value, reason = "it acts in tests only")]
+    #[expect(clippy::unused_async, reason = "it acts in tests only")]
     pub(crate) async fn boundary(&self, _step: &str, _when: When) -> Result<(), sqlx::Error> {
         Ok(())
     }

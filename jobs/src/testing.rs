@@ -74,7 +74,9 @@ impl Fault {
             let mut plan = self.0.lock().unwrap();
             let index = plan.seen.len();
             plan.seen.push(format!("{when:?} {step}"));
-            let Some((_, strike)) = plan.target.take_if(|(target, _)| *target == index) else { return Ok(()) };
+            let Some((_, strike)) = plan.target.take_if(|(target, _)| *target == index) else {
+                return Ok(());
+            };
             plan.struck.take().expect("a plan strikes once").send_replace(true);
             (strike, plan.go_on.clone())
         };
@@ -117,8 +119,7 @@ impl Stage {
         generate_key_file(&key).unwrap();
         let passwords = Arc::new(DerivedPasswords::from_file(&key).unwrap());
         let name: TenantName = "acme".parse().unwrap();
-        let tenant =
-            control::create(&mut *pool.acquire().await.unwrap(), &name, &region()).await.unwrap();
+        let tenant = control::create(&mut *pool.acquire().await.unwrap(), &name, &region()).await.unwrap();
         let tenants =
             TenantDatabases::new(pool.clone(), database.options(), passwords.clone(), Limits::default());
         let provisioner = Provisioner::new(database.options(), passwords);
@@ -166,7 +167,8 @@ impl Stage {
             poll_max: Duration::from_millis(50),
             ..WorkerOptions::default()
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let connect = self.database.options();
         let stop = CancellationToken::new();
         runtime.spawn(async move {
@@ -187,7 +189,8 @@ impl Stage {
 
     /// Makes the job's lease end now, as if its worker had not renewed it.
     async fn expire_lease(&self, id: JobId) {
-        let statement = format!("update queue.job set lease_expires_at = now() where id = {id} and state = 1");
+        let statement =
+            format!("update queue.job set lease_expires_at = now() where id = {id} and state = 1");
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(self.queue.pool()).await.unwrap();
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Fleet {
 }
 
 /// Long enough for a loaded machine; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 impl Fleet {
     pub(super) async fn start(rows: u32, lease: &'static str, heartbeat: &'static str) -> Self {

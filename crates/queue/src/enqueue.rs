@@ -31,7 +31,9 @@ pub struct Enqueued {
 #[non_exhaustive]
 pub enum EnqueueError {
     /// The payload is larger than [`PAYLOAD_BYTES_MAX`].
-    #[error("the payload of a {kind} job has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} are taken: store the data and pass a reference")]
+    #[error(
+        "the payload of a {kind} job has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} are taken: store the data and pass a reference"
+    )]
     PayloadTooLarge {
         /// The job's kind.
         kind: String,
@@ -39,10 +41,14 @@ pub enum EnqueueError {
         bytes: usize,
     },
     /// Postgres cannot hold the payload as `jsonb`.
-    #[error("the payload cannot be stored: it has a NUL character, a lone surrogate or a number out of range")]
+    #[error(
+        "the payload cannot be stored: it has a NUL character, a lone surrogate or a number out of range"
+    )]
     PayloadUnstorable(#[source] sqlx::Error),
     /// The idempotency key was used before for another request.
-    #[error("the idempotency key {key:?} was used for another request (job {job}): use a new key for a new request")]
+    #[error(
+        "the idempotency key {key:?} was used for another request (job {job}): use a new key for a new request"
+    )]
     KeyReused {
         /// The key.
         key: String,
@@ -66,10 +72,7 @@ impl From<sqlx::Error> for EnqueueError {
 }
 
 /// Inserts the jobs and says, in the same order, what became of each.
-pub(crate) async fn enqueue(
-    conn: &mut PgConnection,
-    jobs: &[NewJob],
-) -> Result<Vec<Enqueued>, EnqueueError> {
+pub(crate) async fn enqueue(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {
     refuse_large(jobs)?;
     if jobs.iter().all(|job| job.unique_key.is_none()) {
         let ids = insert(conn, jobs).await?;
@@ -80,10 +83,9 @@ pub(crate) async fn enqueue(
 
 fn refuse_large(jobs: &[NewJob]) -> Result<(), EnqueueError> {
     match jobs.iter().find(|job| job.payload().len() > PAYLOAD_BYTES_MAX) {
-        Some(job) => Err(EnqueueError::PayloadTooLarge {
-            kind: job.kind.clone(),
-            bytes: job.payload().len(),
-        }),
+        Some(job) => {
+            Err(EnqueueError::PayloadTooLarge { kind: job.kind.clone(), bytes: job.payload().len() })
+        }
         None => Ok(()),
     }
 }

@@ -116,10 +116,7 @@ pub(crate) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-async fn finish(
-    conn: &mut PgConnection,
-    endings: Vec<Ending<'_>>,
-) -> Result<HashSet<JobId>, sqlx::Error> {
+async fn finish(conn: &mut PgConnection, endings: Vec<Ending<'_>>) -> Result<HashSet<JobId>, sqlx::Error> {
     if endings.is_empty() {
         return Ok(HashSet::new());
     }

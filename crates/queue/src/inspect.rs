@@ -204,10 +204,7 @@ pub(crate) async fn get(conn: &mut PgConnection, id: JobId) -> Result<Option<Job
 }
 
 /// The attempts of a job that did not succeed, oldest first.
-pub(crate) async fn attempts(
-    conn: &mut PgConnection,
-    id: JobId,
-) -> Result<Vec<AttemptRecord>, sqlx::Error> {
+pub(crate) async fn attempts(conn: &mut PgConnection, id: JobId) -> Result<Vec<AttemptRecord>, sqlx::Error> {
     let rows = sqlx::query!(
         "-- queue.attempts
         select number, fence, worker, started_at, finished_at, outcome, class, error

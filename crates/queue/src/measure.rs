@@ -12,10 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -231,7 +228,8 @@ impl<'a> Bench<'a> {
         for _ in 0..self.options.workers {
             let registry = Registry::new(Began(None)).with::<Nothing>();
             workers.push(
-                Worker::start(self.connect.clone(), registry, self.worker_options(self.options.slots)).await?,
+                Worker::start(self.connect.clone(), registry, self.worker_options(self.options.slots))
+                    .await?,
             );
         }
         let began = Instant::now();

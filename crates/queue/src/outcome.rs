@@ -106,11 +106,7 @@ impl JobError {
     /// The worker is stopping and the job has put its progress in order: claimable again at once; not charged.
     #[must_use]
     pub fn hand_back() -> Self {
-        Self(Verdict::Later {
-            after: Duration::ZERO,
-            reason: WaitReason::HandedBack,
-            note: String::new(),
-        })
+        Self(Verdict::Later { after: Duration::ZERO, reason: WaitReason::HandedBack, note: String::new() })
     }
 
     /// The job is no longer wanted.
@@ -157,10 +153,19 @@ pub(crate) enum Outcome {
     /// Terminal, with the attempt's own record unless the failure was only a wish to stop.
     Failed(Failure),
     /// Charged, and ready again after the delay.
-    Retry { failure: Failure, after: Duration },
+    Retry {
+        failure: Failure,
+        after: Duration,
+    },
     /// Not charged, and ready again after the delay.
-    Later { after: Duration, reason: WaitReason, note: String },
-    Cancelled { note: String },
+    Later {
+        after: Duration,
+        reason: WaitReason,
+        note: String,
+    },
+    Cancelled {
+        note: String,
+    },
     /// Nothing to say: the lease is somebody else's.
     Fenced,
 }

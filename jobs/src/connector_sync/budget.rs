@@ -57,20 +57,19 @@ impl TenantBudget {
         )
         .fetch_optional(&mut *conn)
         .await?;
-        let answer = match drawn {
-            Some(row) => Ok(Duration::from_secs_f64(row.wait.max(0.0))),
-            None => {
-                let wait = sqlx::query_scalar!(
-                    r#"-- budget.wait
-                    select extract(epoch from full_at - clock_timestamp())::float8 - $2::float8 as "wait!"
-                    from tenant.rate_bucket where name = $1"#,
-                    self.name(bucket),
-                    burst
-                )
-                .fetch_one(&mut *conn)
-                .await?;
-                Err(Duration::from_secs_f64(wait.max(0.0)))
-            }
+        let answer = if let Some(row) = drawn {
+            Ok(Duration::from_secs_f64(row.wait.max(0.0)))
+        } else {
+            let wait = sqlx::query_scalar!(
+                r#"-- budget.wait
+                select extract(epoch from full_at - clock_timestamp())::float8 - $2::float8 as "wait!"
+                from tenant.rate_bucket where name = $1"#,
+                self.name(bucket),
+                burst
+            )
+            .fetch_one(&mut *conn)
+            .await?;
+            Err(Duration::from_secs_f64(wait.max(0.0)))
         };
         conn.commit().await?;
         Ok(answer)
@@ -112,7 +111,10 @@ impl RequestBudget for TenantBudget {
     fn throttled<'a>(&'a self, bucket: &'a Bucket, pause: Duration) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             if let Err(error) = self.silence(bucket, pause).await {
-                warn!(error = &error as &dyn std::error::Error, "the pause could not be told to other workers");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the pause could not be told to other workers"
+                );
             }
         })
     }

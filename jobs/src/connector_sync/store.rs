@@ -82,11 +82,7 @@ pub(super) struct Run {
 }
 
 /// Enters the run, or takes up the one of an earlier attempt.
-async fn begin(
-    conn: &mut PgConnection,
-    job: JobId,
-    sync: &ConnectorSync,
-) -> Result<(), StoreError> {
+async fn begin(conn: &mut PgConnection, job: JobId, sync: &ConnectorSync) -> Result<(), StoreError> {
     let entered = sqlx::query!(
         "-- connector_sync.begin
         insert into tenant.sync_run (job, connector, stream) values ($1, $2, $3) on conflict (job) do nothing",

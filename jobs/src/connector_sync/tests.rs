@@ -103,8 +103,12 @@ async fn i1_a_second_sync_reads_only_what_changed_and_finds_what_vanished() {
     assert!(first.is_complete(), "{first:?}");
     assert_eq!((first.counts.read, first.counts.written, first.counts.rejected), (1500, 1499, 1));
 
-    contacts.sql("update contacts set email = 'new@example.org', updated_at = '2026-06-01' where id in (3, 4);
-        delete from contacts where id = 9").await;
+    contacts
+        .sql(
+            "update contacts set email = 'new@example.org', updated_at = '2026-06-01' where id in (3, 4);
+        delete from contacts where id = 9",
+        )
+        .await;
     let second = sync(&stage).await;
     assert_eq!((second.counts.read, second.counts.written, second.counts.deleted), (2, 2, 1), "{second:?}");
 
@@ -122,7 +126,11 @@ async fn a_source_that_cannot_be_reached_is_the_result_and_not_a_crash() {
         [[streams]]\nname = 'contacts'\ntable = 'contacts'\nkey = ['id']\n";
     register(&stage, &Definition::parse(text, "crm.toml").unwrap()).await;
     let report = sync(&stage).await;
-    assert_eq!((report.outcome.as_str(), report.class.as_deref()), ("incomplete", Some("transient")), "{report:?}");
+    assert_eq!(
+        (report.outcome.as_str(), report.class.as_deref()),
+        ("incomplete", Some("transient")),
+        "{report:?}"
+    );
     assert!(report.why.unwrap().contains("crm"));
 }
 
@@ -159,7 +167,9 @@ async fn i5_a_zombie_writes_zero_rows() {
     let (old, new) = (stage.claim(71, 5), stage.claim(71, 9));
     let zombie = stage.tenants.open(old).await.unwrap();
     zombie.raise_fence(async { Ok::<_, sqlx::Error>(true) }).await.unwrap();
-    let Begun::Fresh(_open) = environment.effect(&zombie, "begin 1").await.unwrap() else { panic!("not yet applied") };
+    let Begun::Fresh(_open) = environment.effect(&zombie, "begin 1").await.unwrap() else {
+        panic!("not yet applied")
+    };
     let heir = stage.tenants.open(new).await.unwrap();
     heir.raise_fence(async { Ok::<_, sqlx::Error>(true) }).await.unwrap();
     let refused = environment.effect(&zombie, "batch 1").await;
