@@ -35,26 +35,30 @@ pub struct Attempt(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    job: JobId,
-    fence: Fence,
-    number: u16,
-    queue: Arc<str>,
-    tenant: Option<Uuid>,
-    traceparent: Option<String>,
+    claimed: Arc<Claimed>,
     control: PgPool,
-    signals: Signals,
+    signals: Arc<Signals>,
 }
 
 /// What the engine tells the attempt and hears from it, between heartbeats.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Signals {
-    /// The worker is stopping: put the progress in order and return.
-    pub stopping: CancellationToken,
+    /// What the worker tells all of its attempts.
+    pub orders: Arc<Orders>,
     /// Somebody asked that the job be cancelled.
     pub cancel: CancellationToken,
     /// The lease is gone: nothing this attempt does counts any more.
     pub lost: CancellationToken,
-    pub pulse: Arc<Pulse>,
+    pub pulse: Pulse,
+}
+
+/// What a worker tells all of its attempts at once.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    /// The worker is stopping: put the progress in order and return.
+    pub stop: CancellationToken,
+    /// The grace time is over: what still runs is dropped and handed back.
+    pub abort: CancellationToken,
 }
 
 /// What the next heartbeat writes for the job.
@@ -89,53 +93,44 @@ impl Pulse {
 }
 
 impl Attempt {
-    pub(crate) fn new(claimed: &Claimed, control: PgPool, signals: Signals) -> Self {
-        Self(Arc::new(Inner {
-            job: claimed.id,
-            fence: claimed.fence,
-            number: claimed.attempt,
-            queue: claimed.queue.clone(),
-            tenant: claimed.tenant,
-            traceparent: claimed.traceparent.clone(),
-            control,
-            signals,
-        }))
+    pub(crate) fn new(claimed: Arc<Claimed>, control: PgPool, signals: Arc<Signals>) -> Self {
+        Self(Arc::new(Inner { claimed, control, signals }))
     }
 
     /// The job being executed.
     #[must_use]
     pub fn job(&self) -> JobId {
-        self.0.job
+        self.0.claimed.id
     }
 
     /// This attempt's fence: what every effect must be checked against.
     #[must_use]
     pub fn fence(&self) -> Fence {
-        self.0.fence
+        self.0.claimed.fence
     }
 
     /// The how-manieth execution this is, from 1.
     #[must_use]
     pub fn number(&self) -> u16 {
-        self.0.number
+        self.0.claimed.attempt
     }
 
     /// The queue it was claimed from.
     #[must_use]
     pub fn queue(&self) -> &str {
-        &self.0.queue
+        &self.0.claimed.queue
     }
 
     /// For whom it runs.
     #[must_use]
     pub fn tenant(&self) -> Option<Uuid> {
-        self.0.tenant
+        self.0.claimed.tenant
     }
 
     /// The W3C trace context in which the job was enqueued.
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {
-        self.0.traceparent.as_deref()
+        self.0.claimed.traceparent.as_deref()
     }
 
     /// Asks the database whether the lease is still this attempt's.
@@ -143,7 +138,7 @@ impl Attempt {
     /// A resource elsewhere is fenced by raising a fence there first and calling this afterwards: if the lease stood
     /// after the raise, no older attempt can write past it.
     pub async fn confirm(&self) -> Result<bool, sqlx::Error> {
-        lease::confirm(&self.0.control, self.0.job, self.0.fence).await
+        lease::confirm(&self.0.control, self.job(), self.fence()).await
     }
 
     /// Says that progress was committed which the next attempt will not have to repeat.
@@ -167,7 +162,7 @@ impl Attempt {
     #[must_use]
     pub fn should_stop(&self) -> bool {
         let signals = &self.0.signals;
-        signals.stopping.is_cancelled() || signals.cancel.is_cancelled() || signals.lost.is_cancelled()
+        signals.orders.stop.is_cancelled() || signals.cancel.is_cancelled() || signals.lost.is_cancelled()
     }
 
     /// Whether somebody asked that the job be cancelled.
@@ -180,7 +175,7 @@ impl Attempt {
     pub async fn stopped(&self) {
         let signals = &self.0.signals;
         tokio::select! {
-            () = signals.stopping.cancelled() => {}
+            () = signals.orders.stop.cancelled() => {}
             () = signals.cancel.cancelled() => {}
             () = signals.lost.cancelled() => {}
         }

@@ -34,7 +34,7 @@ pub struct Claimed {
     /// The lease's number.
     pub fence: Fence,
     /// Its kind.
-    pub kind: String,
+    pub kind: Arc<str>,
     /// What to do.
     pub payload: Box<RawValue>,
     /// The queue it was claimed from.
@@ -147,7 +147,7 @@ impl Row {
         Claimed {
             id: JobId(self.id),
             fence: Fence(self.fence),
-            kind: self.kind,
+            kind: self.kind.into(),
             payload: self.payload.0,
             queue: queue.clone(),
             tenant: self.tenant,

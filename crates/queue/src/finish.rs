@@ -24,7 +24,7 @@ pub(crate) struct Ended {
     pub fence: Fence,
     pub worker: i64,
     pub queue: Arc<str>,
-    pub kind: String,
+    pub kind: Arc<str>,
     pub ran: Duration,
     pub waited: Duration,
     pub outcome: Outcome,

@@ -20,6 +20,7 @@ use tracing::{Span, info, warn};
 
 use crate::{
     Retention,
+    attempt::Orders,
     connection::Dedicated,
     history,
     presence::{self, Identity, Presence, Wakes},
@@ -182,7 +183,7 @@ impl Worker {
         let (ended, to_flush) = mpsc::unbounded_channel();
         let drained = CancellationToken::new();
         // A caller that drops this future in the middle leaves no handler running and no lock held.
-        let _dropped = (shared.abort.clone().drop_guard(), drained.clone().drop_guard());
+        let _dropped = (shared.orders.abort.clone().drop_guard(), drained.clone().drop_guard());
         let present = tokio::spawn(presence.hold(wakes, drained.clone()));
 
         let mut flushers = JoinSet::new();
@@ -246,10 +247,9 @@ struct Shared {
     options: WorkerOptions,
     held: Arc<Held>,
     wakes: Arc<HashMap<String, Arc<Notify>>>,
-    /// No new claims.
+    /// No new claims; the attempts hear of it too.
     stop: CancellationToken,
-    /// Running jobs are dropped and handed back.
-    abort: CancellationToken,
+    orders: Arc<Orders>,
 }
 
 impl Shared {
@@ -268,8 +268,8 @@ impl Shared {
             held: Arc::new(Held::new(options.slots)),
             wakes: Arc::new(wakes),
             options,
+            orders: Arc::new(Orders { stop: stop.clone(), abort: CancellationToken::new() }),
             stop,
-            abort: CancellationToken::new(),
         }
     }
 
@@ -283,7 +283,7 @@ impl Shared {
             return;
         }
         info!(running = self.held.len(), "the grace time is over: running jobs are handed back");
-        self.abort.cancel();
+        self.orders.abort.cancel();
         if tokio::time::timeout(LAST_FLUSH_MAX, self.held.emptied()).await.is_err() {
             warn!(
                 held = self.held.len(),

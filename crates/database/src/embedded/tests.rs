@@ -8,6 +8,7 @@ use std::{env, fs, thread};
 
 use sqlx::{Connection, PgConnection};
 
+use super::installation::Installation;
 use super::*;
 
 /// Names the folder for [`child_that_keeps_a_server`].
@@ -196,6 +197,25 @@ fn a_killed_parent_leaves_no_server_and_the_next_one_starts_clean() {
     assert_ne!(place.live_process(), Some(pid));
     let log = fs::read_to_string(place.log()).unwrap();
     assert!(!log.contains("not properly shut down"), "{log}");
+}
+
+/// The parent may die before its death has been tied to the server's: the server stays, and nobody has the folder.
+#[test]
+fn a_server_that_nobody_owns_is_ended_before_another_starts() {
+    let folder = folder();
+    let first = start(folder.path());
+    let socket = first.socket().to_owned();
+    first.stop().expect("it stops");
+    let place = Folder::at(&folder.path().join("server"));
+    let account = Account::choose().unwrap();
+    let settings = format!("-c listen_addresses= -c unix_socket_directories={}", socket.display());
+    let mut orphan = account.command(Installation::find(&place.data()).unwrap().program("pg_ctl"));
+    orphan.args(["start", "-w", "-s", "-o", &settings, "-D"]).arg(place.data()).stdout(Stdio::null());
+    assert!(orphan.status().expect("pg_ctl starts").success());
+    let orphan = place.live_process().expect("the orphan runs");
+    let embedded = start(folder.path());
+    assert!(embedded.is_owner());
+    assert_ne!(place.live_process(), Some(orphan));
 }
 
 #[test]

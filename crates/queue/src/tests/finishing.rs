@@ -32,7 +32,7 @@ async fn q1_follow_ups_are_enqueued_by_the_statement_that_finishes_the_job() {
         bench.count("select count(*) from queue.job where queue = 'other' and unique_key = 'k'").await,
         1
     );
-    assert_eq!(hand.claim_one().await.kind, "act");
+    assert_eq!(&*hand.claim_one().await.kind, "act");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ use tracing::error;
 use super::{
     Shared,
     assignment::Assignment,
-    registry::{Dispatcher, Settings, failed},
+    registry::{Dispatcher, failed},
 };
 use crate::{
     FailureClass,
@@ -49,11 +49,11 @@ pub(super) fn run(
     ended: &mpsc::UnboundedSender<Ended>,
     drained: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let settings = Settings { abort: shared.abort.clone(), on_attempt: shared.options.on_attempt };
-    let dispatcher = dispatcher.with_settings(settings);
+    let dispatcher = dispatcher.on_attempt(shared.options.on_attempt);
     let mut monitor = Monitor::new();
     for (queue, receiver) in receivers {
-        let ack = AckLayer { worker: shared.id, ended: ended.clone(), dispatcher: dispatcher.clone() };
+        let reporter = Reporter { worker: shared.id, ended: ended.clone(), dispatcher: dispatcher.clone() };
+        let ack = AckLayer(Arc::new(reporter));
         let backend = LeaseBackend { receiver, ack };
         // The factory may be called again only after a backend error, and this backend has none.
         let backend = Mutex::new(Some(backend));
@@ -128,7 +128,9 @@ impl BackendConfig for LeaseBackend {
 
 /// Outermost of all layers: it sees what panics and timeouts were turned into.
 #[derive(Clone)]
-struct AckLayer {
+struct AckLayer(Arc<Reporter>);
+
+struct Reporter {
     worker: i64,
     ended: mpsc::UnboundedSender<Ended>,
     /// Knows the backoff of a kind whose job panicked.
@@ -138,13 +140,13 @@ struct AckLayer {
 impl<S> Layer<S> for AckLayer {
     type Service = Ack<S>;
     fn layer(&self, inner: S) -> Ack<S> {
-        Ack { inner, layer: self.clone() }
+        Ack { inner, reporter: self.0.clone() }
     }
 }
 
 struct Ack<S> {
     inner: S,
-    layer: AckLayer,
+    reporter: Arc<Reporter>,
 }
 
 impl<S> Service<Task<Assignment>> for Ack<S>
@@ -162,19 +164,22 @@ where
     }
 
     fn call(&mut self, task: Task<Assignment>) -> Self::Future {
-        let receipt = task.args.receipt(self.layer.worker);
+        let receipt = task.args.receipt(self.reporter.worker);
         let claimed = task.args.claimed.clone();
-        let AckLayer { ended, dispatcher, .. } = self.layer.clone();
+        let reporter = self.reporter.clone();
         let began = Instant::now();
         let running = self.inner.call(task);
         Box::pin(async move {
             let outcome = match running.await {
                 Ok(outcome) => outcome,
-                Err(error) => {
-                    failed(&claimed, panic_of(&error.into()), None, dispatcher.backoff(&claimed.kind))
-                }
+                Err(error) => failed(
+                    &claimed,
+                    panic_of(&error.into()),
+                    None,
+                    reporter.dispatcher.backoff(&claimed.kind),
+                ),
             };
-            if ended.send(receipt.ended(outcome, began.elapsed())).is_err() {
+            if reporter.ended.send(receipt.ended(outcome, began.elapsed())).is_err() {
                 error!(job.id = %claimed.id, "an outcome came after the flushers had ended");
             }
             Ok(())

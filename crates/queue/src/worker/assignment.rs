@@ -1,13 +1,15 @@
 //! A claimed job on its way to its handler.
 
-use crate::{Attempt, Claimed, finish::Ended, outcome::Outcome};
+use std::sync::Arc;
+
+use crate::{Attempt, Claimed, attempt::Signals, finish::Ended, outcome::Outcome};
 
 /// What a claimer hands to apalis: the job, and the attempt that its handler will see.
 #[derive(Debug)]
 pub(super) struct Assignment {
-    pub claimed: Claimed,
+    pub claimed: Arc<Claimed>,
     pub attempt: Attempt,
-    pub signals: crate::attempt::Signals,
+    pub signals: Arc<Signals>,
 }
 
 /// What is left of an assignment while its handler runs: enough to report its end.

@@ -165,8 +165,9 @@ impl Shared {
         company: Company,
         hand_over: &mpsc::Sender<Assignment>,
     ) {
-        let signals = self.held.take(&claimed, &self.stop, slot, company);
-        let attempt = Attempt::new(&claimed, self.pool.clone(), signals.clone());
+        let claimed = Arc::new(claimed);
+        let signals = self.held.take(&claimed, &self.orders, slot, company);
+        let attempt = Attempt::new(claimed.clone(), self.pool.clone(), signals.clone());
         let assignment = Assignment { claimed, attempt, signals };
         if hand_over.send(assignment).await.is_err() {
             error!("the handlers are gone while a claimer runs");

@@ -146,7 +146,7 @@ fn measure<'a>(written: impl Iterator<Item = &'a Ended>) {
         *counts.entry((&ended.queue, &ended.kind, ended.outcome.label())).or_default() += 1;
         histogram!("tenure_job_wait_seconds").record(ended.waited.as_secs_f64());
         histogram!("tenure_job_run_seconds").record(ended.ran.as_secs_f64());
-        debug!(job.id = %ended.id, job.kind = ended.kind, outcome = ended.outcome.label(), "finished");
+        debug!(job.id = %ended.id, job.kind = &*ended.kind, outcome = ended.outcome.label(), "finished");
     }
     for ((queue, kind, outcome), count) in counts {
         let labels =

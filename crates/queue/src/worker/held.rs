@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::{
     Claimed, Fence, JobId,
-    attempt::{Pulse, Signals},
+    attempt::{Orders, Pulse, Signals},
     lease::{Beat, Renewed},
 };
 
@@ -31,11 +31,10 @@ pub(super) type Beside = Arc<OwnedRwLockReadGuard<()>>;
 
 #[derive(Debug)]
 struct Lease {
-    fence: Fence,
-    queue: Arc<str>,
+    claimed: Arc<Claimed>,
     renewed_at: Instant,
     checkpoint_written: bool,
-    signals: Signals,
+    signals: Arc<Signals>,
     company: Company,
     _slot: OwnedSemaphorePermit,
 }
@@ -113,20 +112,19 @@ impl Held {
     /// Takes up a claimed job and gives the signals through which it hears and is heard.
     pub(super) fn take(
         &self,
-        claimed: &Claimed,
-        stopping: &CancellationToken,
+        claimed: &Arc<Claimed>,
+        orders: &Arc<Orders>,
         slot: OwnedSemaphorePermit,
         company: Company,
-    ) -> Signals {
-        let signals = Signals {
-            stopping: stopping.clone(),
+    ) -> Arc<Signals> {
+        let signals = Arc::new(Signals {
+            orders: orders.clone(),
             cancel: CancellationToken::new(),
             lost: CancellationToken::new(),
-            pulse: Arc::new(Pulse::new(self.nudge.clone())),
-        };
+            pulse: Pulse::new(self.nudge.clone()),
+        });
         let lease = Lease {
-            fence: claimed.fence,
-            queue: claimed.queue.clone(),
+            claimed: claimed.clone(),
             renewed_at: Instant::now(),
             checkpoint_written: false,
             signals: signals.clone(),
@@ -145,7 +143,7 @@ impl Held {
     pub(super) fn let_go<'a>(&self, ended: impl Iterator<Item = (&'a JobId, &'a Fence)>) {
         let mut leases = self.leases();
         for (id, fence) in ended {
-            if leases.get(id).is_some_and(|lease| lease.fence == *fence) {
+            if leases.get(id).is_some_and(|lease| lease.claimed.fence == *fence) {
                 leases.remove(id);
             }
         }
@@ -174,7 +172,7 @@ impl Held {
     /// The ids held in a queue.
     pub(super) fn ids_in(&self, queue: &str) -> Vec<i64> {
         let leases = self.leases();
-        leases.iter().filter(|(_, lease)| &*lease.queue == queue).map(|(id, _)| id.0).collect()
+        leases.iter().filter(|(_, lease)| &*lease.claimed.queue == queue).map(|(id, _)| id.0).collect()
     }
 
     /// What the heartbeat has to say now, in the order of the ids: leases older than `age`, and those with news.
@@ -185,7 +183,7 @@ impl Held {
             .filter(|(_, lease)| lease.renewed_at.elapsed() >= age || lease.has_news())
             .map(|(id, lease)| Beat {
                 id: *id,
-                fence: lease.fence,
+                fence: lease.claimed.fence,
                 checkpointed: lease.signals.pulse.checkpointed(),
                 progress: lease.signals.pulse.take_progress(),
             })
@@ -198,7 +196,8 @@ impl Held {
     pub(super) fn renewed(&self, beats: &[Beat], renewed: &Renewed) {
         let mut leases = self.leases();
         for beat in beats {
-            let Some(lease) = leases.get_mut(&beat.id).filter(|lease| lease.fence == beat.fence) else {
+            let Some(lease) = leases.get_mut(&beat.id).filter(|lease| lease.claimed.fence == beat.fence)
+            else {
                 continue;
             };
             match renewed.get(&beat.id) {

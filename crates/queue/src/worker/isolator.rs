@@ -81,7 +81,7 @@ impl Isolator {
         // Bounded: nothing else begins as long as this has the worker to itself.
         let claimed = async { claim::claim_suspect(self.conn.get().await?, queue, holder).await };
         if let Some(job) = within(holder.lease, claimed).await? {
-            info!(job.id = %job.id, job.kind = job.kind, "a suspect runs alone");
+            info!(job.id = %job.id, job.kind = &*job.kind, "a suspect runs alone");
             self.shared.assign(job, slot, solitude, &self.lanes[queue]).await;
         }
         Ok(())

@@ -10,7 +10,6 @@ use std::{
 use apalis_core::task::Task;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::{Instrument, warn};
 
@@ -73,7 +72,7 @@ impl<E: Clone + Send + Sync + 'static> Registry<E> {
     }
 
     pub(super) fn into_dispatcher(self) -> Dispatcher {
-        Dispatcher { handlers: Arc::new(self.handlers), settings: Settings::default() }
+        Dispatcher { handlers: Arc::new(self.handlers), on_attempt: |_, _| {} }
     }
 }
 
@@ -85,24 +84,11 @@ struct PayloadMismatch {
     error: serde_json::Error,
 }
 
-/// What a dispatcher needs of its worker.
-#[derive(Clone)]
-pub(super) struct Settings {
-    pub abort: CancellationToken,
-    pub on_attempt: fn(&tracing::Span, Option<&str>),
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { abort: CancellationToken::new(), on_attempt: |_, _| {} }
-    }
-}
-
 /// The innermost service: finds the handler of an assignment and runs it.
 #[derive(Clone)]
 pub(super) struct Dispatcher {
     handlers: Arc<HashMap<&'static str, Handler>>,
-    settings: Settings,
+    on_attempt: fn(&tracing::Span, Option<&str>),
 }
 
 impl Dispatcher {
@@ -111,8 +97,9 @@ impl Dispatcher {
         self.handlers.get(kind).map_or(Backoff::DEFAULT, |handler| handler.backoff)
     }
 
-    pub(super) fn with_settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
+    /// Tells the hook of each attempt's span.
+    pub(super) fn on_attempt(mut self, hook: fn(&tracing::Span, Option<&str>)) -> Self {
+        self.on_attempt = hook;
         self
     }
 }
@@ -131,29 +118,26 @@ impl Service<Task<Assignment>> for Dispatcher {
         let span = tracing::info_span!(
             "attempt",
             job.id = %claimed.id,
-            job.kind = claimed.kind,
+            job.kind = &*claimed.kind,
             job.queue = &*claimed.queue,
             job.attempt = claimed.attempt,
             job.fence = %claimed.fence,
             tenant = claimed.tenant.map(tracing::field::display),
         );
-        (self.settings.on_attempt)(&span, claimed.traceparent.as_deref());
-        let (handlers, abort) = (self.handlers.clone(), self.settings.abort.clone());
-        Box::pin(
-            async move { Ok(execute(&handlers, claimed, attempt, signals, abort).await) }.instrument(span),
-        )
+        (self.on_attempt)(&span, claimed.traceparent.as_deref());
+        let handlers = self.handlers.clone();
+        Box::pin(async move { Ok(execute(&handlers, &claimed, attempt, &signals).await) }.instrument(span))
     }
 }
 
 async fn execute(
     handlers: &HashMap<&'static str, Handler>,
-    claimed: Claimed,
+    claimed: &Claimed,
     attempt: Attempt,
-    signals: Signals,
-    abort: CancellationToken,
+    signals: &Signals,
 ) -> Outcome {
-    let Some(handler) = handlers.get(claimed.kind.as_str()) else {
-        warn!(job.kind = claimed.kind, "no handler for this kind: another worker may have one");
+    let Some(handler) = handlers.get(&*claimed.kind) else {
+        warn!(job.kind = &*claimed.kind, "no handler for this kind: another worker may have one");
         return Outcome::Later {
             after: NO_HANDLER_PAUSE,
             reason: WaitReason::NoHandler,
@@ -162,11 +146,14 @@ async fn execute(
     };
     let work = tokio::time::timeout(handler.timeout, (handler.run)(&claimed.payload, attempt));
     let ended = tokio::select! {
+        // The work first: a short job ends without ever listening for a signal. What it says too late, its fence stops.
         biased;
-        () = signals.lost.cancelled() => return Outcome::Fenced,
-        () = abort.cancelled() => return JobError::hand_back().into_outcome(&claimed, handler.backoff),
-        () = cancelled_for_long(&signals) => Err(JobError::cancel("cancelled while it ran")),
         ended = work => ended.unwrap_or_else(|_elapsed| Err(JobError::retry(TimedOut(handler.timeout)))),
+        () = signals.lost.cancelled() => return Outcome::Fenced,
+        () = signals.orders.abort.cancelled() => {
+            return JobError::hand_back().into_outcome(claimed, handler.backoff);
+        }
+        () = cancelled_for_long(signals) => Err(JobError::cancel("cancelled while it ran")),
     };
     match ended {
         Ok(done) => Outcome::Succeeded(done),
@@ -174,7 +161,7 @@ async fn execute(
         Err(_) if signals.cancel.is_cancelled() => {
             Outcome::Cancelled { note: "cancelled while it ran".to_owned() }
         }
-        Err(error) => error.into_outcome(&claimed, handler.backoff),
+        Err(error) => error.into_outcome(claimed, handler.backoff),
     }
 }
 
