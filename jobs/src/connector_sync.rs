@@ -178,7 +178,7 @@ impl Sync<'_> {
         let options = ReadOptions { known_records: Some(run.known_records), ..ReadOptions::default() };
         let mut reader: Reader = source.read(stream, &run.state, options).await.map_err(Stop::Source)?;
         while let Some(batch) = reader.next().await.map_err(Stop::Source)? {
-            self.commit(run, batch).await?;
+            self.commit(stream, run, batch).await?;
             self.attempt.checkpointed();
             self.attempt.progress(Progress {
                 done: run.counts.read,
@@ -190,9 +190,11 @@ impl Sync<'_> {
         Ok(())
     }
 
-    async fn commit(&self, run: &mut Run, batch: Batch) -> Result<(), JobError> {
+    async fn commit(&self, stream: &Stream, run: &mut Run, batch: Batch) -> Result<(), JobError> {
         let number = run.step + 1;
-        let counts = self.write(&Step::Batch { number, batch: &batch }).await?;
+        let counts = self
+            .write(&Step::Batch { number, batch: &batch, stream, known_records: run.known_records })
+            .await?;
         run.counts = match counts {
             Some(counts) => counts,
             // Committed before, its answer lost on the way: the run's row has the counts.
@@ -216,10 +218,8 @@ impl Sync<'_> {
         loop {
             let error = match self.try_write(step).await {
                 Ok(counts) => return Ok(counts),
-                Err(StoreError::State(error)) => {
-                    return Err(JobError::fail(StoreError::State(error), FailureClass::Configuration));
-                }
                 Err(StoreError::Tenant(error)) => error,
+                Err(refused) => return Err(JobError::fail(refused, FailureClass::Configuration)),
             };
             match pauses.next().filter(|_| error.class() == Class::Transient) {
                 Some(pause) => self.wait(pause).await?,

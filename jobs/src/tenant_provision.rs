@@ -99,9 +99,9 @@ mod tests {
                 let stamp: String = inside.get("stamp");
                 assert_eq!(stamp, stage.tenant.id.to_string());
                 let grants: String = inside.get("grants");
-                let (state, version): (String, String) = (tenant.get(0), tenant.get(1));
+                let (in_state, version): (String, String) = (tenant.get(0), tenant.get(1));
                 // The role's name follows from the tenant's id, which differs from run to run.
-                format!("{state} {version} {}", grants.replace(&stage.tenant.role_name, "role"))
+                format!("{in_state} {version} {}", grants.replace(&stage.tenant.role_name, "role"))
             })
         }
     }

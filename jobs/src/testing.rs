@@ -119,7 +119,7 @@ impl Stage {
         generate_key_file(&key).unwrap();
         let passwords = Arc::new(DerivedPasswords::from_file(&key).unwrap());
         let name: TenantName = "acme".parse().unwrap();
-        let tenant = control::create(&mut *pool.acquire().await.unwrap(), &name, &region()).await.unwrap();
+        let tenant = control::create(&mut pool.acquire().await.unwrap(), &name, &region()).await.unwrap();
         let tenants =
             TenantDatabases::new(pool.clone(), database.options(), passwords.clone(), Limits::default());
         let provisioner = Provisioner::new(database.options(), passwords);
@@ -315,8 +315,8 @@ async fn struck_run<S: Subject>(subject: &S, provisioned: bool, index: usize, st
         Strike::Cancel => {
             stage.queue.cancel(id, "the battery").await.unwrap();
             go_on.notify_one();
-            let state = stage.at_rest(id).await.state;
-            assert!(matches!(state, State::Cancelled | State::Succeeded), "cancelled became {state}");
+            let ended = stage.at_rest(id).await.state;
+            assert!(matches!(ended, State::Cancelled | State::Succeeded), "cancelled became {ended}");
             // What a cancelled job left must not stand in the way of the next.
             let again = stage.queue.enqueue(job).await.unwrap().id;
             assert_eq!(stage.at_rest(again).await.state, State::Succeeded);

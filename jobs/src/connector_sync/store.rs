@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use connectors::{Batch, KeyRange, Record, Rejected, State, StateError};
+use connectors::{Batch, KeyRange, Record, Rejected, State, StateError, Stream};
 use database::tenant::{TenantDb, TenantError};
 use queue::JobId;
 use serde_json::value::RawValue;
@@ -19,6 +19,11 @@ pub(super) enum StoreError {
     /// The new state must not follow the committed one.
     #[error("the stream's state was not advanced: sync it with `reset` to begin again")]
     State(#[source] StateError),
+    /// More of the stream vanished than its definition lets vanish in one run.
+    #[error(
+        "{vanished} of {known} records are no longer in the source, more than `deletions_percent_max` allows: raise it for one sync if that is right"
+    )]
+    TooManyDeletions { vanished: u64, known: u64 },
     #[error(transparent)]
     Tenant(#[from] TenantError),
 }
@@ -34,7 +39,7 @@ pub(super) enum Step<'a> {
     /// Enters the run.
     Begin { attempt: u16 },
     /// Writes what was read.
-    Batch { number: i64, batch: &'a Batch },
+    Batch { number: i64, batch: &'a Batch, stream: &'a Stream, known_records: u64 },
     /// Closes the run.
     End { attempt: u16, report: &'a Report },
 }
@@ -57,7 +62,17 @@ impl Step<'_> {
     ) -> Result<Option<Counts>, StoreError> {
         match self {
             Self::Begin { .. } => begin(conn, job, sync).await.map(|()| None),
-            Self::Batch { number, batch } => write(conn, job, sync, *number, batch).await.map(Some),
+            Self::Batch { number, batch, stream, known_records } => {
+                let counts = write(conn, job, sync, *number, batch).await?;
+                // The source's own count may be right while its keys are all others.
+                if batch.keys.is_some() && stream.too_many_deletions(*known_records, counts.deleted) {
+                    return Err(StoreError::TooManyDeletions {
+                        vanished: counts.deleted,
+                        known: *known_records,
+                    });
+                }
+                Ok(Some(counts))
+            }
             Self::End { report, .. } => finish(conn, job, report).await.map(|()| None),
         }
     }
@@ -72,7 +87,7 @@ pub(super) struct Run {
     pub counts: Counts,
     pub warnings: Vec<String>,
     pub state: State,
-    /// Records of the stream that are here and not marked deleted.
+    /// Records of the stream that were here and not marked deleted when the run began.
     pub known_records: u64,
     /// How long ago the first attempt began, when this was loaded.
     pub age: Duration,
@@ -114,7 +129,7 @@ pub(super) async fn load(db: &TenantDb, job: JobId, sync: &ConnectorSync) -> Res
             r.report as "report: Json<Report>",
             extract(epoch from now() - r.started_at)::float8 as "age!", s.state as "state?: Json<State>",
             (select count(*) from tenant.record k
-             where k.connector = r.connector and k.stream = r.stream and k.deleted_at is null) as "known!"
+             where k.connector = r.connector and k.stream = r.stream and k.deleted_at is null) + r.deleted as "known!"
         from tenant.sync_run r left join tenant.sync_state s using (connector, stream)
         where r.job = $1"#,
         job.0

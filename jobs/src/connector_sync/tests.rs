@@ -180,3 +180,20 @@ async fn i5_a_zombie_writes_zero_rows() {
         .unwrap();
     assert_eq!(rows.get::<i64, _>(0), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_a_source_whose_keys_were_all_replaced_does_not_delete_the_records() {
+    let (contacts, stage) = (Contacts::new().await, Stage::provisioned().await);
+    register(&stage, &contacts.definition()).await;
+    sync(&stage).await;
+    // As many rows as before, so that counting them tells nothing.
+    contacts.sql("update contacts set id = id + 1000000").await;
+    let record = stage.run(job(&stage.tenant, &self::contacts()).unwrap()).await;
+    assert_eq!(record.state, State::Failed, "{:?}", record.note);
+    assert!(record.note.unwrap().contains("deletions_percent_max"));
+    let deleted = sqlx::query("select count(*) from tenant.record where deleted_at is not null")
+        .fetch_one(&mut stage.tenant_connection().await)
+        .await
+        .unwrap();
+    assert_eq!(deleted.get::<i64, _>(0), 0);
+}
