@@ -5,4 +5,5 @@
 mod architecture;
 mod cli;
 mod crash;
+mod documents;
 mod support;

@@ -105,12 +105,21 @@ async fn q3_a_renewal_that_gets_no_answer_is_repeated_on_another_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_and_outcomes_that_get_no_answer_are_repeated_on_other_connections() {
     let bench = bench().await;
-    let (stage, began, go) = gated();
+    let (stage, _began, go) = gated();
     let worker = bench.start(stage, brief()).await;
+    // The flushers take turns: after a few jobs both have their connection.
+    until(async || {
+        go.add_permits(1);
+        let id = bench.enqueue("warm").await;
+        bench.await_state(id, State::Succeeded).await;
+        sessions(&bench, "queue finish").await.len() == 2
+    })
+    .await;
     let first = bench.enqueue("first").await;
-    soon(began.notified()).await;
+    bench.await_state(first, State::Running).await;
     let mut frozen = sessions(&bench, "queue claim").await;
     frozen.extend(sessions(&bench, "queue finish").await);
+    assert_eq!(frozen.len(), 3);
     signal_all(&frozen, "STOP");
     let second = bench.enqueue("second").await;
     go.add_permits(2);
