@@ -203,7 +203,9 @@ impl Worker {
             // As many as there are slots: a claimer never waits to hand over what it claimed.
             let (sender, receiver) = mpsc::channel::<Assignment>(shared.options.slots);
             let queue: Arc<str> = queue.as_str().into();
-            claimers.spawn(ClaimerTask::new(&shared, queue.clone(), sender.clone()).run());
+            for claimer in ClaimerTask::pair(&shared, &queue, &sender) {
+                claimers.spawn(claimer.run());
+            }
             lanes.insert(queue.clone(), sender);
             receivers.push((queue, receiver));
         }

@@ -1,8 +1,11 @@
-//! The loop that draws jobs from one queue, never more than there are free slots.
+//! The loops that draw jobs from one queue, never more than there are free slots.
+//!
+//! Each queue has two: the first polls and is woken; the second only joins in while there is a backlog, so that one
+//! claims while the other's commit waits for the disk.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, mpsc};
 use tracing::{error, warn};
 
 use super::{
@@ -30,10 +33,27 @@ const REFUSED: Duration = Duration::from_secs(1);
 pub(super) struct ClaimerTask {
     shared: Arc<Shared>,
     queue: Arc<str>,
-    wake: Arc<Notify>,
+    turn: Turn,
+    team: Arc<Team>,
     lanes: Lanes,
     conn: Dedicated,
     hand_over: mpsc::Sender<Assignment>,
+}
+
+/// When a claimer looks for work.
+enum Turn {
+    /// Again and again, and sooner when the bell rings.
+    First(Arc<Notify>),
+    /// When the first has found more than it could take.
+    Second,
+}
+
+/// What the two claimers of a queue share.
+#[derive(Default)]
+pub(super) struct Team {
+    backlog: Notify,
+    /// Held for reading from a claim's sending until its jobs are taken up: meanwhile nobody can tell what is unknown.
+    claiming: RwLock<()>,
 }
 
 enum Found {
@@ -45,9 +65,27 @@ enum Found {
 }
 
 impl ClaimerTask {
-    pub(super) fn new(shared: &Arc<Shared>, queue: Arc<str>, hand_over: mpsc::Sender<Assignment>) -> Self {
+    /// Both claimers of a queue.
+    pub(super) fn pair(
+        shared: &Arc<Shared>,
+        queue: &Arc<str>,
+        hand_over: &mpsc::Sender<Assignment>,
+    ) -> [Self; 2] {
+        let team = Arc::<Team>::default();
+        let turns = [Turn::First(shared.wakes[&**queue].clone()), Turn::Second];
+        turns.map(|turn| Self::new(shared, queue.clone(), hand_over.clone(), turn, team.clone()))
+    }
+
+    fn new(
+        shared: &Arc<Shared>,
+        queue: Arc<str>,
+        hand_over: mpsc::Sender<Assignment>,
+        turn: Turn,
+        team: Arc<Team>,
+    ) -> Self {
         Self {
-            wake: shared.wakes[&*queue].clone(),
+            turn,
+            team,
             lanes: Lanes::new(queue.clone()),
             conn: shared.dedicated("claim"),
             shared: shared.clone(),
@@ -59,6 +97,9 @@ impl ClaimerTask {
     pub(super) async fn run(mut self) {
         let stop = self.shared.stop.clone();
         let mut pause = QUIET;
+        if !self.is_first() && unless(&stop, self.team.backlog.notified()).await.is_none() {
+            return;
+        }
         loop {
             let held = self.shared.held.clone();
             let Some(beside) = unless(&stop, held.beside()).await else { return };
@@ -66,17 +107,32 @@ impl ClaimerTask {
             match self.claim(slots, beside).await {
                 Found::Backlog => {
                     pause = QUIET;
+                    self.team.backlog.notify_one();
                     self.gather().await;
                     continue;
                 }
                 Found::Rest => pause = QUIET,
                 Found::Nothing => {}
             }
-            let waited = unless(&stop, tokio::time::timeout(pause, self.wake.notified())).await;
-            match waited {
+            match unless(&stop, self.turn_comes(pause)).await {
                 None => return,
-                Some(Ok(())) => pause = QUIET,
-                Some(Err(_elapsed)) => pause = (pause * 2).min(self.shared.options.poll_max),
+                Some(true) => pause = QUIET,
+                Some(false) => pause = (pause * 2).min(self.shared.options.poll_max),
+            }
+        }
+    }
+
+    fn is_first(&self) -> bool {
+        matches!(self.turn, Turn::First(_))
+    }
+
+    /// Waits until this claimer should look again; whether it was called, rather than that its pause was over.
+    async fn turn_comes(&self, pause: Duration) -> bool {
+        match &self.turn {
+            Turn::First(wake) => tokio::time::timeout(pause, wake.notified()).await.is_ok(),
+            Turn::Second => {
+                self.team.backlog.notified().await;
+                true
             }
         }
     }
@@ -84,6 +140,8 @@ impl ClaimerTask {
     /// A statement that was sent is waited for, for as long as what it claims is leased: rows that it claimed unseen
     /// would be nobody's for so long.
     async fn claim(&mut self, mut slots: OwnedSemaphorePermit, beside: Beside) -> Found {
+        let team = self.team.clone();
+        let claiming = team.claiming.read().await;
         let limit = slots.num_permits();
         let holder = Claimer { worker: self.shared.id, lease: self.shared.options.lease };
         let claimed =
@@ -99,7 +157,7 @@ impl ClaimerTask {
                 found
             }
             Err(error) => {
-                drop((slots, beside));
+                drop((slots, beside, claiming));
                 self.recover(&error).await;
                 Found::Nothing
             }
@@ -133,12 +191,16 @@ impl ClaimerTask {
     }
 
     async fn disown(&mut self) -> Result<u64, sqlx::Error> {
+        let team = self.team.clone();
         loop {
+            let claiming = team.claiming.write().await;
             let known = self.shared.held.ids_in(&self.queue);
             let disowned = within(self.shared.options.lease, async {
                 release::disown(self.conn.get().await?, self.shared.id, &self.queue, &known).await
             });
-            match disowned.await {
+            let disowned = disowned.await;
+            drop(claiming);
+            match disowned {
                 Ok(count) => {
                     self.conn.succeeded();
                     return Ok(count);
