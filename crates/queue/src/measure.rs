@@ -6,7 +6,10 @@
 mod bare;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Attempt, Done, EnqueueError, Job, JobError, NewJob, Queue, QueueError, Registry, Worker, WorkerError,
-    WorkerOptions,
+    WorkerOptions, worker::has_work,
 };
 
 /// What to measure.
@@ -109,15 +112,20 @@ struct Nothing {
     n: u64,
 }
 
-#[derive(Clone)]
-struct Began(Option<mpsc::UnboundedSender<(u64, Instant)>>);
+/// What the measurement sees of the jobs.
+#[derive(Clone, Default)]
+struct Seen {
+    count: Arc<AtomicU64>,
+    began: Option<mpsc::UnboundedSender<(u64, Instant)>>,
+}
 
 impl Job for Nothing {
     const KIND: &'static str = "measure";
-    type Environment = Began;
+    type Environment = Seen;
 
-    async fn run(self, _: Attempt, began: Began) -> Result<Done, JobError> {
-        if let Some(began) = began.0 {
+    async fn run(self, _: Attempt, seen: Seen) -> Result<Done, JobError> {
+        seen.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(began) = seen.began {
             // The measurement listens until it has heard of every job.
             began.send((self.n, Instant::now())).map_err(|error| JobError::retry(error.to_string()))?;
         }
@@ -165,7 +173,7 @@ impl<'a> Bench<'a> {
         let jobs = self.options.jobs;
         say("warming up");
         self.fill(WARM_UP).await?;
-        self.drain().await?;
+        self.drain(WARM_UP).await?;
         self.fill(WARM_UP).await?;
         self.drain_bare(WARM_UP).await?;
         let (mut enqueues, mut drains, mut bares, mut wal) = (vec![], vec![], vec![], vec![]);
@@ -173,7 +181,7 @@ impl<'a> Bench<'a> {
             say(&format!("round {round} of {}: {jobs} jobs through the engine", self.options.rounds));
             let before = self.wal_position().await?;
             enqueues.push(rate(jobs, self.fill(jobs).await?));
-            drains.push(rate(jobs, self.drain().await?));
+            drains.push(rate(jobs, self.drain(jobs).await?));
             wal.push(self.wal_since(before).await? / as_f64(jobs));
             say(&format!("round {round} of {}: the same statements bare", self.options.rounds));
             self.fill(jobs).await?;
@@ -223,21 +231,31 @@ impl<'a> Bench<'a> {
         WorkerOptions { queues: vec![self.name.clone()], slots, ..WorkerOptions::default() }
     }
 
-    async fn drain(&self) -> Result<Duration, MeasureError> {
+    /// Runs the queue's jobs, this many, and answers how long it took until the last was in history. How long the
+    /// workers take to stop is not counted.
+    async fn drain(&self, jobs: u64) -> Result<Duration, MeasureError> {
+        let seen = Seen::default();
         let mut workers = Vec::new();
         for _ in 0..self.options.workers {
-            let registry = Registry::new(Began(None)).with::<Nothing>();
+            let registry = Registry::new(seen.clone()).with::<Nothing>();
             workers.push(
                 Worker::start(self.connect.clone(), registry, self.worker_options(self.options.slots))
                     .await?,
             );
         }
+        let stop = CancellationToken::new();
         let began = Instant::now();
-        let drained: JoinSet<_> = workers.into_iter().map(Worker::run_until_empty).collect();
-        for result in drained.join_all().await {
-            result?;
+        let running: JoinSet<()> = workers.into_iter().map(|worker| worker.run(stop.clone())).collect();
+        // The queue is asked only once its last job has begun: the answer costs more the more dead rows there are.
+        while seen.count.load(Ordering::Relaxed) < jobs
+            || has_work(self.queue.pool(), std::slice::from_ref(&self.name)).await?
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Ok(began.elapsed())
+        let took = began.elapsed();
+        stop.cancel();
+        running.join_all().await;
+        Ok(took)
     }
 
     async fn drain_bare(&self, jobs: u64) -> Result<Duration, MeasureError> {
@@ -246,7 +264,7 @@ impl<'a> Bench<'a> {
 
     async fn lone_pick_ups(&self) -> Result<Percentiles, MeasureError> {
         let (sender, mut begun) = mpsc::unbounded_channel();
-        let registry = Registry::new(Began(Some(sender))).with::<Nothing>();
+        let registry = Registry::new(Seen { began: Some(sender), ..Seen::default() }).with::<Nothing>();
         let worker = Worker::start(self.connect.clone(), registry, self.worker_options(16)).await?;
         let stop = CancellationToken::new();
         let running = tokio::spawn(worker.run(stop.clone()));
@@ -273,11 +291,11 @@ impl<'a> Bench<'a> {
         while passed < after_jobs {
             let jobs = self.options.jobs.min(after_jobs - passed);
             self.fill(jobs).await?;
-            self.drain().await?;
+            self.drain(jobs).await?;
             passed += jobs;
         }
         self.fill(self.options.jobs).await?;
-        let under = rate(self.options.jobs, self.drain().await?);
+        let under = rate(self.options.jobs, self.drain(self.options.jobs).await?);
         holder.close().await?;
         Ok(HeldSnapshot { after_jobs, claim_to_finish_per_sec: under, of_clean: under / clean })
     }

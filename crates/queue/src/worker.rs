@@ -321,7 +321,7 @@ fn identity(options: &WorkerOptions) -> Identity {
     }
 }
 
-async fn has_work(pool: &PgPool, queues: &[String]) -> Result<bool, sqlx::Error> {
+pub(crate) async fn has_work(pool: &PgPool, queues: &[String]) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"-- queue.has_work
         select exists (
