@@ -2,14 +2,14 @@
 //!
 //! **How to add a kind.** Three edits:
 //! 1. its file: copy the nearest one. A struct with its payload (`deny_unknown_fields`), `impl Job`, and the battery of
-//!    [`testing`] at its foot;
+//!    `testing` at its foot;
 //! 2. one line in [`catalogue`];
-//! 3. a line in `registry`, which the compiler's warning about the unused kind asks for.
+//! 3. a line in [`registry`].
 //!
 //! Command line, metrics and documents learn of it from the catalogue. `tests/architecture.rs` says what was forgotten.
 //!
 //! A kind may use what [`Environment`] gives it. It reaches a tenant's data only through
-//! [`Environment::enter`], which raises the attempt's fence there, and writes only in the effects of named steps.
+//! `Environment::enter`, which raises the attempt's fence there, and writes only in the effects of named steps.
 
 pub mod connector_registry;
 pub mod connector_sync;

@@ -1,7 +1,7 @@
 //! A process that claims jobs and runs them.
 //!
-//! One apalis worker per queue runs the handlers under one apalis monitor; around them stand tasks of our own: a claimer
-//! per queue, the heartbeat, two flushers, the rescuer, the isolator for suspects, the keeper of history, and the
+//! One apalis worker per queue runs the handlers under one apalis monitor; around them stand tasks of our own: two
+//! claimers per queue, the heartbeat, two flushers, the rescuer, the isolator for suspects, the keeper of history, and the
 //! presence connection. Each holds a database connection and waits out a database that is down: nothing here ends
 //! because Postgres restarts.
 
