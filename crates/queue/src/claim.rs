@@ -5,11 +5,11 @@
 //! scan every future job of the more urgent ones.
 //!
 //! Finished jobs leave dead entries in front of the live ones whenever an old snapshot keeps vacuum from removing them.
-//! A claimer therefore remembers the first key of its last batch in each lane and starts there. Rows behind that mark
+//! The claimers of a process therefore remember the first key of their last batch in each lane and start there. Rows behind that mark
 //! (backdated, retried, committed late) are found by a full look from the beginning, as often as costs little.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -18,13 +18,13 @@ use serde_json::value::RawValue;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::{Fence, JobId, Priority};
+use crate::{
+    Fence, JobId, Priority,
+    full_look::{self, FullLook},
+};
 
 /// How long a job of the next lower priority waits before it counts as equally urgent.
 const AGING_STEP_SECS: f64 = 60.0;
-
-/// Full looks may take this share of a claimer's time: one in twenty.
-const FULL_LOOK_EVERY: u32 = 20;
 
 /// A job whose lease this process holds.
 #[derive(Debug, Clone)]
@@ -59,18 +59,20 @@ pub struct Claimed {
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 struct Mark(DateTime<Utc>, i64);
 
-/// Before every job: the first day that Postgres can hold, 24 November 4714 BC.
-const BEGINNING: Mark = Mark(
-    DateTime::from_timestamp(-210_866_803_200, 0).expect("chrono reaches further back than Postgres"),
-    0,
-);
+/// Before every job.
+const BEGINNING: Mark = Mark(full_look::BEGINNING, 0);
 
-/// One claimer's memory of the lanes of its queue.
+/// The lanes of a queue, with what its claimers remember of them in common.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     queue: Arc<str>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug)]
+struct Memory {
     marks: [Mark; 4],
-    next_full_look: Instant,
+    full_look: FullLook,
 }
 
 /// Who claims, and for how long.
@@ -82,36 +84,47 @@ pub(crate) struct Claimer {
 
 impl Lanes {
     pub(crate) fn new(queue: Arc<str>) -> Self {
-        Self { queue, marks: [BEGINNING; 4], next_full_look: Instant::now() }
+        let memory = Memory { marks: [BEGINNING; 4], full_look: FullLook::due() };
+        Self { queue, memory: Mutex::new(memory) }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().expect("no holder of this lock can panic")
     }
 
     /// Claims up to `limit` due jobs, lane by lane.
     pub(crate) async fn claim(
-        &mut self,
+        &self,
         conn: &mut PgConnection,
         claimer: Claimer,
         limit: usize,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
+        let (full, marks) = self.memory().begin();
         let began = Instant::now();
-        let full = began >= self.next_full_look;
-        let marks = if full { [BEGINNING; 4] } else { self.marks };
         let rows = draw(conn, &self.queue, &marks, claimer, limit).await?;
-        if full {
-            let took = began.elapsed();
-            self.next_full_look = Instant::now() + took * FULL_LOOK_EVERY;
-        }
-        self.remember(&rows);
+        self.memory().end(&rows, full.then(|| began.elapsed()));
         Ok(rows.into_iter().map(|row| row.into_claimed(&self.queue)).collect())
     }
 
     /// Sets when the next full look is due.
     #[cfg(test)]
-    pub(crate) fn look_from_the_beginning_in(&mut self, pause: Duration) {
-        self.next_full_look = Instant::now() + pause;
+    pub(crate) fn look_from_the_beginning_in(&self, pause: Duration) {
+        self.memory().full_look = FullLook::due_in(pause);
+    }
+}
+
+impl Memory {
+    /// Whether the next look is a full one, and where it begins in each lane.
+    fn begin(&mut self) -> (bool, [Mark; 4]) {
+        let full = self.full_look.begin();
+        (full, if full { [BEGINNING; 4] } else { self.marks })
     }
 
     /// A batch's first key in a lane is where the lane begins now: whatever lay before it was claimed or is dead.
-    fn remember(&mut self, rows: &[Row]) {
+    fn end(&mut self, rows: &[Row], full_look_took: Option<Duration>) {
+        if let Some(took) = full_look_took {
+            self.full_look.took(took);
+        }
         let mut firsts = [None; 4];
         for row in rows {
             let lane = usize::try_from(row.priority).expect("the check job_priority_known admits 0 to 3");

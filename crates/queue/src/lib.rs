@@ -45,6 +45,7 @@ mod claim;
 mod connection;
 mod enqueue;
 mod finish;
+mod full_look;
 mod history;
 mod inspect;
 mod job;

@@ -53,7 +53,7 @@ pub struct Measured {
     pub jobs: u64,
     /// Bulk enqueue, a thousand jobs to a transaction.
     pub enqueue_per_sec: f64,
-    /// From the start of the workers until the last job is in history.
+    /// From the beginning of the first job until the last is in history.
     pub claim_to_finish_per_sec: f64,
     /// The same statements over the same number of jobs, with nothing around them.
     pub bare_per_sec: f64,
@@ -231,8 +231,8 @@ impl<'a> Bench<'a> {
         WorkerOptions { queues: vec![self.name.clone()], slots, ..WorkerOptions::default() }
     }
 
-    /// Runs the queue's jobs, this many, and answers how long it took until the last was in history. How long the
-    /// workers take to stop is not counted.
+    /// Runs the queue's jobs, this many, and answers how long it took from the beginning of the first until the last
+    /// was in history. How long the workers take to connect and to stop is not counted.
     async fn drain(&self, jobs: u64) -> Result<Duration, MeasureError> {
         let seen = Seen::default();
         let mut workers = Vec::new();
@@ -244,8 +244,11 @@ impl<'a> Bench<'a> {
             );
         }
         let stop = CancellationToken::new();
-        let began = Instant::now();
         let running: JoinSet<()> = workers.into_iter().map(|worker| worker.run(stop.clone())).collect();
+        while seen.count.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let began = Instant::now();
         // The queue is asked only once its last job has begun: the answer costs more the more dead rows there are.
         while seen.count.load(Ordering::Relaxed) < jobs
             || has_work(self.queue.pool(), std::slice::from_ref(&self.name)).await?

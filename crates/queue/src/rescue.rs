@@ -8,12 +8,16 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::JobId;
 
 /// Crashes of its worker that a job may cause alone before it is quarantined.
 pub(crate) const CRASHES_MAX: i16 = 2;
+
+/// Jobs taken back in one look.
+pub(crate) const RESCUED_MAX: i64 = 1_000;
 
 /// What is left of a lease once its worker's lock is gone: time for a living worker to renew.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
@@ -31,22 +35,34 @@ pub(crate) struct Rescued {
     pub evidence: String,
 }
 
-/// Whether any worker's lock is gone on the very server where it was taken.
+/// What a look begins with.
+#[derive(Debug)]
+pub(crate) struct Census {
+    /// The database's clock.
+    pub now: DateTime<Utc>,
+    /// The workers whose lock is gone on the very server where it was taken.
+    pub dead: Vec<i64>,
+}
+
+/// The time, and the workers whose lock is gone.
 ///
 /// After a restart or a promotion no lock of before is left, which says nothing of the workers: they are not counted
 /// until they have taken it anew.
-pub(crate) async fn dead_workers(conn: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "-- queue.dead_workers
-        select w.id from queue.worker w
-        where w.ended_at is null and w.server_started_at = pg_postmaster_start_time()
-          and not exists (
-              select from pg_locks l
-              where l.locktype = 'advisory' and l.classid::bigint = $1 and l.objid::bigint = w.id and l.objsubid = 2
-                and l.granted and l.database = (select oid from pg_database where datname = current_database()))",
+pub(crate) async fn census(conn: &mut PgConnection) -> Result<Census, sqlx::Error> {
+    sqlx::query_as!(
+        Census,
+        r#"-- queue.census
+        select now() as "now!", array(
+            select w.id from queue.worker w
+            where w.ended_at is null and w.server_started_at = pg_postmaster_start_time()
+              and not exists (
+                  select from pg_locks l
+                  where l.locktype = 'advisory' and l.classid::bigint = $1 and l.objid::bigint = w.id and l.objsubid = 2
+                    and l.granted and l.database = (select oid from pg_database where datname = current_database()))
+        ) as "dead!""#,
         i64::from(LOCK_CLASS)
     )
-    .fetch_all(conn)
+    .fetch_one(conn)
     .await
 }
 
@@ -74,14 +90,21 @@ pub(crate) async fn bury(conn: &mut PgConnection, dead: &[i64]) -> Result<u64, s
     Ok(shortened)
 }
 
-/// Puts back, quarantines or (where that was asked for) cancels the jobs whose lease has ended.
-pub(crate) async fn rescue(conn: &mut PgConnection, dead: &[i64]) -> Result<Vec<Rescued>, sqlx::Error> {
-    let rows = sqlx::query_file!("src/rescue.sql", dead, CRASHES_MAX).fetch_all(&mut *conn).await?;
+/// Puts back, quarantines or (where that was asked for) cancels the jobs whose lease has ended since the mark: some of
+/// them, [`RESCUED_MAX`] at most.
+pub(crate) async fn rescue(
+    conn: &mut PgConnection,
+    dead: &[i64],
+    mark: DateTime<Utc>,
+) -> Result<Vec<Rescued>, sqlx::Error> {
+    let rows = sqlx::query_file!("src/rescue.sql", dead, CRASHES_MAX, mark, RESCUED_MAX)
+        .fetch_all(&mut *conn)
+        .await?;
     sqlx::query!(
         "-- queue.rescue_cancelled
         with gone as (
             delete from queue.job where id in (
-                select id from queue.job where state = 1 and lease_expires_at < now() and cancel_requested
+                select id from queue.job where state = 1 and lease_expires_at >= $1 and lease_expires_at < now() and cancel_requested
                 order by id for update skip locked)
             returning *
         )
@@ -91,7 +114,8 @@ pub(crate) async fn rescue(conn: &mut PgConnection, dead: &[i64]) -> Result<Vec<
         select id, fence, run_at, created_at, started_at, now(), worker, 3, priority, attempt, attempts_max,
                failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent,
                'cancelled; its worker was lost before it could answer'
-        from gone"
+        from gone",
+        mark
     )
     .execute(conn)
     .await?;

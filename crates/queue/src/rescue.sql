@@ -1,15 +1,15 @@
 -- queue.rescue
--- $1 workers known to be dead, $2 crashes that a job may cause.
+-- $1 workers known to be dead, $2 crashes that a job may cause, $3 the low-water mark of leases' ends, $4 limit.
 -- The jobs of a dead worker are judged together, when the last of its shortened leases has ended: a job that were
 -- judged after its neighbours had gone would seem to have run alone.
 with dying as materialized (
     select distinct worker from queue.job
-    where state = 1 and worker = any($1) and lease_expires_at between now() and now() + interval '1 s'
+    where $1::bigint[] <> '{}' and state = 1 and worker = any($1) and lease_expires_at between now() and now() + interval '1 s'
 ), expired as materialized (
     select id from queue.job
-    where state = 1 and lease_expires_at < now() and not cancel_requested
+    where state = 1 and lease_expires_at >= $3 and lease_expires_at < now() and not cancel_requested
       and not exists (select from dying where dying.worker = job.worker)
-    order by id limit 1000 for update skip locked
+    order by id limit $4 for update skip locked
 ), seen as materialized (
     select j.id, j.fence, j.worker, j.started_at, j.attempt, j.checkpointed, j.losses, j.crashes, j.lease_expires_at,
            j.progress,

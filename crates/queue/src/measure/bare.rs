@@ -38,6 +38,7 @@ pub(super) async fn drain(
     let (ended, incoming) = mpsc::unbounded_channel();
     let incoming: Incoming = Arc::new(Mutex::new(incoming));
     let finished = Arc::new(AtomicU64::new(0));
+    let lanes = Arc::new(Lanes::new(queue.into()));
     let mut tasks = JoinSet::new();
     let mut connections = Vec::new();
     for _ in 0..CLAIMERS + FINISHERS {
@@ -46,7 +47,7 @@ pub(super) async fn drain(
     let began = Instant::now();
     for (index, conn) in connections.into_iter().enumerate() {
         if index < CLAIMERS {
-            tasks.spawn(claim(conn, queue.into(), index, ended.clone(), finished.clone(), jobs));
+            tasks.spawn(claim(conn, lanes.clone(), index, ended.clone(), finished.clone(), jobs));
         } else {
             tasks.spawn(finish(conn, incoming.clone(), finished.clone()));
         }
@@ -60,7 +61,7 @@ pub(super) async fn drain(
 
 async fn claim(
     mut conn: sqlx::PgConnection,
-    queue: Arc<str>,
+    lanes: Arc<Lanes>,
     index: usize,
     ended: mpsc::UnboundedSender<Ended>,
     finished: Arc<AtomicU64>,
@@ -69,7 +70,6 @@ async fn claim(
     // Below every real worker's id, so that nobody takes these rows for a worker's.
     let worker = -1 - i64::try_from(index).unwrap_or(0);
     let holder = Claimer { worker, lease: Duration::from_mins(5) };
-    let mut lanes = Lanes::new(queue);
     while finished.load(Ordering::Relaxed) < jobs {
         let claimed = lanes.claim(&mut conn, holder, CLAIM_BATCH).await?;
         if claimed.is_empty() {

@@ -87,9 +87,9 @@ async fn q3_a_dead_workers_leases_shrink_to_half_a_second_and_a_living_ones_stay
     one.claim_one().await;
     other.claim_one().await;
     let mut conn = bench.conn().await;
-    assert!(rescue::dead_workers(&mut conn).await.unwrap().is_empty());
+    assert!(rescue::census(&mut conn).await.unwrap().dead.is_empty());
     let dead = one.die().await;
-    until(async || rescue::dead_workers(&mut bench.conn().await).await.unwrap() == [dead]).await;
+    until(async || rescue::census(&mut bench.conn().await).await.unwrap().dead == [dead]).await;
     assert_eq!(rescue::bury(&mut conn, &[dead]).await.unwrap(), 1);
 
     let left = |id: crate::JobId| {
@@ -129,9 +129,9 @@ async fn q3_a_missing_lock_proves_nothing_on_another_start_of_the_server() {
             == 0
     })
     .await;
-    assert!(rescue::dead_workers(&mut bench.conn().await).await.unwrap().is_empty());
+    assert!(rescue::census(&mut bench.conn().await).await.unwrap().dead.is_empty());
     bench.sql("update queue.worker set server_started_at = pg_postmaster_start_time()").await;
-    assert_eq!(rescue::dead_workers(&mut bench.conn().await).await.unwrap().len(), 1);
+    assert_eq!(rescue::census(&mut bench.conn().await).await.unwrap().dead.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -298,7 +298,7 @@ async fn a_worker_that_ended_well_is_not_taken_for_dead() {
     until(async || is_locked(&bench, id).await).await;
     worker.stop().await;
     until(async || !is_locked(&bench, id).await).await;
-    assert!(rescue::dead_workers(&mut bench.conn().await).await.unwrap().is_empty());
+    assert!(rescue::census(&mut bench.conn().await).await.unwrap().dead.is_empty());
     assert!(bench.queue.workers(false).await.unwrap().is_empty());
     assert_eq!(bench.queue.workers(true).await.unwrap().len(), 1);
 }

@@ -17,6 +17,7 @@ use crate::{
     claim::{Claimer, Lanes},
     connection,
     finish::{self, Ended},
+    full_look,
     lease::{self, Beat},
     outcome::{AttemptOutcome, Failure, Outcome},
     presence::{self, Identity},
@@ -106,7 +107,7 @@ impl Bench {
 
     /// Takes back what has expired, as a worker's rescuer would with these workers known to be dead.
     pub(super) async fn rescue(&self, dead: &[i64]) -> Vec<crate::rescue::Rescued> {
-        crate::rescue::rescue(&mut self.conn().await, dead).await.unwrap()
+        crate::rescue::rescue(&mut self.conn().await, dead, full_look::BEGINNING).await.unwrap()
     }
 }
 

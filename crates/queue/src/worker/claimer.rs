@@ -35,7 +35,6 @@ pub(super) struct ClaimerTask {
     queue: Arc<str>,
     turn: Turn,
     team: Arc<Team>,
-    lanes: Lanes,
     conn: Dedicated,
     hand_over: mpsc::Sender<Assignment>,
 }
@@ -49,8 +48,8 @@ enum Turn {
 }
 
 /// What the two claimers of a queue share.
-#[derive(Default)]
 pub(super) struct Team {
+    lanes: Lanes,
     backlog: Notify,
     /// Held for reading from a claim's sending until its jobs are taken up: meanwhile nobody can tell what is unknown.
     claiming: RwLock<()>,
@@ -71,7 +70,9 @@ impl ClaimerTask {
         queue: &Arc<str>,
         hand_over: &mpsc::Sender<Assignment>,
     ) -> [Self; 2] {
-        let team = Arc::<Team>::default();
+        let team =
+            Team { lanes: Lanes::new(queue.clone()), backlog: Notify::new(), claiming: RwLock::default() };
+        let team = Arc::new(team);
         let turns = [Turn::First(shared.wakes[&**queue].clone()), Turn::Second];
         turns.map(|turn| Self::new(shared, queue.clone(), hand_over.clone(), turn, team.clone()))
     }
@@ -83,15 +84,7 @@ impl ClaimerTask {
         turn: Turn,
         team: Arc<Team>,
     ) -> Self {
-        Self {
-            turn,
-            team,
-            lanes: Lanes::new(queue.clone()),
-            conn: shared.dedicated("claim"),
-            shared: shared.clone(),
-            queue,
-            hand_over,
-        }
+        Self { turn, team, conn: shared.dedicated("claim"), shared: shared.clone(), queue, hand_over }
     }
 
     pub(super) async fn run(mut self) {
@@ -145,7 +138,7 @@ impl ClaimerTask {
         let limit = slots.num_permits();
         let holder = Claimer { worker: self.shared.id, lease: self.shared.options.lease };
         let claimed =
-            within(holder.lease, async { self.lanes.claim(self.conn.get().await?, holder, limit).await });
+            within(holder.lease, async { team.lanes.claim(self.conn.get().await?, holder, limit).await });
         match claimed.await {
             Ok(claimed) if claimed.is_empty() => Found::Nothing,
             Ok(claimed) => {

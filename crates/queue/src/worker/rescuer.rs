@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -12,7 +13,9 @@ use tracing::{error, info, warn};
 use super::Shared;
 use crate::{
     connection::{Dedicated, is_outage, unless, within},
-    history, rescue,
+    full_look::{self, FullLook},
+    history,
+    rescue::{self, Census, RESCUED_MAX},
 };
 
 /// The mean time between two looks; jittered, so that a fleet does not look at once.
@@ -20,7 +23,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
     let lease = shared.options.lease;
-    let mut rescuer = Rescuer { conn: shared.dedicated("rescue"), trusted_from: Instant::now(), shared };
+    let mut rescuer = Rescuer {
+        conn: shared.dedicated("rescue"),
+        trusted_from: Instant::now(),
+        mark: full_look::BEGINNING,
+        full_look: FullLook::due(),
+        shared,
+    };
     let pause = || LOOK_EVERY.mul_f64(rand::random_range(0.8..1.2));
     while unless(&drained, tokio::time::sleep(pause())).await.is_some() {
         if let Err(error) = within(lease, rescuer.look()).await {
@@ -34,11 +43,14 @@ struct Rescuer {
     conn: Dedicated,
     /// After an outage everybody's locks are gone and leases have run out: the living get time to renew first.
     trusted_from: Instant,
+    /// Leases that ended before this were seen to by an earlier look.
+    mark: DateTime<Utc>,
+    full_look: FullLook,
 }
 
 impl Rescuer {
     async fn look(&mut self) -> Result<(), sqlx::Error> {
-        let dead = rescue::dead_workers(self.conn.get().await?).await?;
+        let Census { now, dead } = rescue::census(self.conn.get().await?).await?;
         if Instant::now() < self.trusted_from {
             return Ok(());
         }
@@ -48,12 +60,22 @@ impl Rescuer {
                 info!(workers = ?dead, shortened, "workers have died: their leases were shortened");
             }
         }
-        let rescued = match rescue::rescue(self.conn.get().await?, &dead).await {
+        let began = Instant::now();
+        // The jobs of the dead are judged together, which may leave some for later: no mark must hide them.
+        let full = self.full_look.begin() || !dead.is_empty();
+        let mark = if full { full_look::BEGINNING } else { self.mark };
+        let rescued = match rescue::rescue(self.conn.get().await?, &dead, mark).await {
             Err(error) if history::is_missing_partition(&error) => {
                 return history::ensure_partitions(self.conn.get().await?).await;
             }
             rescued => rescued?,
         };
+        if full {
+            self.full_look.took(began.elapsed());
+        }
+        if i64::try_from(rescued.len()).is_ok_and(|count| count < RESCUED_MAX) {
+            self.mark = now;
+        }
         for job in &rescued {
             counter!("tenure_lease_expiries_total", "queue" => job.queue.clone()).increment(1);
             if job.quarantined {
