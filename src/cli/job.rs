@@ -1,6 +1,7 @@
-//! `tenure job enqueue|list|get|wait|retry|cancel`.
+//! `tenure job enqueue|list|get|explain|wait|retry|release|cancel`.
 
 mod enqueue;
+mod explain;
 mod view;
 
 use std::{io, time::Duration};
@@ -31,6 +32,11 @@ pub(super) enum Command {
         /// The job's id
         id: JobId,
     },
+    /// Why a job is not running, and what has kept it since it was enqueued
+    Explain {
+        /// The job's id
+        id: JobId,
+    },
     /// Wait until a job ends; exit 0 if well, 8 if badly, 124 if the time is over
     Wait {
         /// The job's id
@@ -39,8 +45,16 @@ pub(super) enum Command {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         timeout: Option<Duration>,
     },
-    /// Make a job that failed, was cancelled, rests or is quarantined run again, with all its attempts
+    /// Make a job that failed, was cancelled or waits for its time run again, with all its attempts
     Retry {
+        /// The job's id
+        id: JobId,
+        /// Say what would be done and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Let a quarantined job run again: alone, because it killed its worker before
+    Release {
         /// The job's id
         id: JobId,
         /// Say what would be done and do nothing
@@ -90,8 +104,10 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
             Command::Enqueue(args) => enqueue::run(args, context, control).await,
             Command::List(args) => context.interruptible(list(args, context, control)).await,
             Command::Get { id } => context.interruptible(get(id, context, control)).await,
+            Command::Explain { id } => context.interruptible(explain::run(id, context, control)).await,
             Command::Wait { id, timeout } => wait(id, timeout, context, control).await,
             Command::Retry { id, dry_run } => retry(id, dry_run, context, control).await,
+            Command::Release { id, dry_run } => release(id, dry_run, context, control).await,
             Command::Cancel { id, dry_run } => cancel(id, dry_run, context, control).await,
         })
         .await
@@ -155,12 +171,24 @@ async fn wait(
 async fn retry(id: JobId, dry_run: bool, context: &Context, control: &Control) -> anyhow::Result<Exit> {
     let job = existing(id, control).await?;
     if dry_run {
-        let refused = matches!(job.state, State::Running | State::Waiting | State::Succeeded);
+        let refused =
+            matches!(job.state, State::Running | State::Waiting | State::Quarantined | State::Succeeded);
         let did = if refused { "would not be retried" } else { "would run again" };
         return moved(id, job.state, did, true, context);
     }
     control.queue().retry(id).await?;
     moved(id, job.state, "will run again", false, context)
+}
+
+async fn release(id: JobId, dry_run: bool, context: &Context, control: &Control) -> anyhow::Result<Exit> {
+    let job = existing(id, control).await?;
+    if dry_run {
+        let quarantined = job.state == State::Quarantined;
+        let did = if quarantined { "would run again, alone" } else { "would not be released" };
+        return moved(id, job.state, did, true, context);
+    }
+    control.queue().release(id, &operator()).await?;
+    moved(id, job.state, "will run again, alone", false, context)
 }
 
 async fn cancel(id: JobId, dry_run: bool, context: &Context, control: &Control) -> anyhow::Result<Exit> {

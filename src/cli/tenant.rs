@@ -1,6 +1,7 @@
-//! `tenure tenant create|list|show`.
+//! `tenure tenant create|list|show|freeze|thaw`.
 
 mod find;
+mod freeze;
 
 use std::io;
 
@@ -42,6 +43,25 @@ pub(super) enum Command {
         /// Its name
         name: TenantName,
     },
+    /// Hold back all jobs of a tenant until it is thawed; what runs goes on
+    Freeze {
+        /// Its name
+        name: TenantName,
+        /// Why, for those who find its jobs waiting
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Say what would be done and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Let a frozen tenant's jobs run again
+    Thaw {
+        /// Its name
+        name: TenantName,
+        /// Say what would be done and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
@@ -56,6 +76,10 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
             }
             Command::List => context.interruptible(list(context, control)).await,
             Command::Show { name } => context.interruptible(show(context, control, name)).await,
+            Command::Freeze { name, reason, dry_run } => {
+                freeze::freeze(context, control, name, reason, *dry_run).await
+            }
+            Command::Thaw { name, dry_run } => freeze::thaw(context, control, name, *dry_run).await,
         })
         .await
 }

@@ -10,7 +10,7 @@ use chrono::{Days, NaiveDate};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tracing::info;
 
-const TABLES: [&str; 2] = ["job_history", "attempt"];
+const TABLES: [&str; 3] = ["job_history", "attempt", "reason_change"];
 
 /// How many days ahead of today have their partition.
 const DAYS_AHEAD: u64 = 7;

@@ -150,6 +150,10 @@ pub enum WaitReason {
     NoHandler = 5,
     /// Its worker was lost.
     Lost = 6,
+    /// Its tenant's jobs are frozen.
+    Frozen = 8,
+    /// A person has to agree first.
+    Approval = 9,
 }
 
 impl WaitReason {
@@ -165,6 +169,8 @@ impl WaitReason {
             4 => Self::HandedBack,
             5 => Self::NoHandler,
             6 => Self::Lost,
+            8 => Self::Frozen,
+            9 => Self::Approval,
             _ => Self::None,
         }
     }

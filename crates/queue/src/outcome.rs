@@ -103,6 +103,11 @@ impl JobError {
         Self(Verdict::Later { after, reason: WaitReason::Throttled, note: note.into() })
     }
 
+    /// A person has to agree first: the slot is given back, and the job looks again after this long; not charged.
+    pub fn await_approval(after: Duration, note: impl Into<String>) -> Self {
+        Self(Verdict::Later { after, reason: WaitReason::Approval, note: note.into() })
+    }
+
     /// The worker is stopping and the job has put its progress in order: claimable again at once; not charged.
     #[must_use]
     pub fn hand_back() -> Self {
@@ -178,6 +183,7 @@ impl Outcome {
             Self::Retry { .. } => "retried",
             Self::Later { reason: WaitReason::Throttled, .. } => "throttled",
             Self::Later { reason: WaitReason::HandedBack, .. } => "handed_back",
+            Self::Later { reason: WaitReason::Approval, .. } => "awaiting_approval",
             Self::Later { .. } => "snoozed",
             Self::Cancelled { .. } => "cancelled",
             Self::Fenced => "fenced",

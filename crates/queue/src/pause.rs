@@ -25,13 +25,22 @@ pub(crate) async fn pause(
 
 /// Opens the queue and answers whether it had been closed.
 pub(crate) async fn resume(conn: &mut PgConnection, queue: &str) -> Result<bool, sqlx::Error> {
-    let opened = sqlx::query!(
-        "-- queue.resume
-        update queue.queue set paused_at = null, paused_by = null, pause_reason = null
-        where name = $1 and paused_at is not null",
+    let opened = sqlx::query_scalar!(
+        r#"-- queue.resume
+        with closed as (
+            select * from queue.queue where name = $1 and paused_at is not null for update
+        ), remembered as (
+            insert into queue.pause (queue, paused_at, resumed_at, paused_by, reason)
+            select name, paused_at, now(), paused_by, pause_reason from closed
+        ), opened as (
+            update queue.queue q set paused_at = null, paused_by = null, pause_reason = null
+            from closed where q.name = closed.name
+            returning 1
+        )
+        select count(*) = 1 as "opened!" from opened"#,
         queue
     )
-    .execute(conn)
+    .fetch_one(conn)
     .await?;
-    Ok(opened.rows_affected() == 1)
+    Ok(opened)
 }

@@ -34,6 +34,7 @@ pub(crate) struct Identity {
     pub pid: u32,
     pub version: String,
     pub queues: Vec<String>,
+    pub kinds: Vec<String>,
     pub slots: usize,
 }
 
@@ -41,14 +42,15 @@ pub(crate) struct Identity {
 pub(crate) async fn register(conn: &mut PgConnection, who: &Identity) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         "-- queue.register
-        insert into queue.worker (name, host, pid, version, queues, slots) values ($1, $2, $3, $4, $5, $6)
+        insert into queue.worker (name, host, pid, version, queues, slots, kinds) values ($1, $2, $3, $4, $5, $6, $7)
         returning id",
         who.name,
         who.host,
         i32::try_from(who.pid).unwrap_or(0),
         who.version,
         &who.queues,
-        i32::try_from(who.slots).unwrap_or(i32::MAX)
+        i32::try_from(who.slots).unwrap_or(i32::MAX),
+        &who.kinds
     )
     .fetch_one(conn)
     .await

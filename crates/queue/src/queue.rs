@@ -7,10 +7,12 @@ use sqlx::{
     migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use uuid::Uuid;
 
 use crate::{
-    AttemptRecord, Cancelled, EnqueueError, Enqueued, JobFilter, JobId, JobRecord, NewJob, QueueRecord,
-    Retention, RetryRefused, Ring, WorkerRecord, bell::Bell, cancel, enqueue, history, inspect, pause, retry,
+    AttemptRecord, Cancelled, EnqueueError, Enqueued, Explanation, JobFilter, JobId, JobRecord, NewJob,
+    QueueRecord, Retention, RetryRefused, Ring, Span, WorkerRecord, bell::Bell, cancel, enqueue, explain,
+    freeze, history, inspect, pause, retry,
 };
 
 /// A handle on the queue's database; clones of the pool are cheap, so is this.
@@ -147,13 +149,47 @@ impl Queue {
         Ok(cancelled)
     }
 
-    /// Makes a job that rests, waits or is quarantined claimable at once, with all its attempts before it.
+    /// Makes a job that rests or waits for its time claimable at once, with all its attempts before it.
     pub async fn retry(&self, id: JobId) -> Result<(), RetryRefused> {
         let mut tx = self.pool.begin().await?;
         let queue = retry::retry(&mut tx, id).await?;
         tx.commit().await?;
         self.ring(Ring([queue].into())).await;
         Ok(())
+    }
+
+    /// Lets a quarantined job run again, alone. `by` names who said so.
+    pub async fn release(&self, id: JobId, by: &str) -> Result<(), RetryRefused> {
+        let queue = retry::unquarantine(&mut *self.pool.acquire().await?, id, by).await?;
+        self.ring(Ring([queue].into())).await;
+        Ok(())
+    }
+
+    /// Makes the tenant's jobs wait until they are thawed, and answers how many. What runs goes on; when it comes back, it
+    /// waits within a second.
+    pub async fn freeze(&self, tenant: Uuid, by: &str, reason: &str) -> Result<u64, sqlx::Error> {
+        let mut tx = self.pool.begin().await?;
+        let frozen = freeze::freeze(&mut tx, tenant, by, reason).await?;
+        tx.commit().await?;
+        Ok(frozen)
+    }
+
+    /// Lets the tenant's jobs run again, and answers how many had waited; `None` if they were not frozen.
+    pub async fn thaw(&self, tenant: Uuid) -> Result<Option<u64>, sqlx::Error> {
+        let mut tx = self.pool.begin().await?;
+        let thawed = freeze::thaw(&mut tx, tenant).await?;
+        tx.commit().await?;
+        Ok(thawed)
+    }
+
+    /// Why the job is where it is; `None` if there is no such job.
+    pub async fn explain(&self, id: JobId) -> Result<Option<Explanation>, sqlx::Error> {
+        explain::explain(&mut *self.pool.acquire().await?, id).await
+    }
+
+    /// What has kept the job from its enqueueing to now, or to its end.
+    pub async fn timeline(&self, id: JobId) -> Result<Vec<Span>, sqlx::Error> {
+        explain::timeline(&mut *self.pool.acquire().await?, id).await
     }
 
     /// Closes a queue: it takes jobs in and gives none out. What runs goes on.

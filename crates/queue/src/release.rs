@@ -47,6 +47,7 @@ pub(crate) async fn release(
     let ids: Vec<i64> = returning.iter().map(|a| a.id.0).collect();
     let fences: Vec<i64> = returning.iter().map(|a| a.fence.0).collect();
     let workers: Vec<i64> = returning.iter().map(|a| a.worker).collect();
+    let waited: Vec<f64> = returning.iter().map(|a| a.waited.as_secs_f64()).collect();
     let delays: Vec<f64> = returns.iter().map(|r| r.after.as_secs_f64()).collect();
     let reasons: Vec<i16> = returns.iter().map(|r| r.reason.code()).collect();
     let notes: Vec<Option<String>> =
@@ -57,8 +58,8 @@ pub(crate) async fn release(
         r#"-- queue.release
         with r as (
             select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::float8[], $5::smallint[], $6::text[],
-                                 $7::smallint[], $8::text[])
-                as r(id, fence, worker, delay, reason, note, how, class)
+                                 $7::smallint[], $8::text[], $9::float8[])
+                as r(id, fence, worker, delay, reason, note, how, class, waited)
         ), moved as (
             update queue.job j
             set state = 0, fence = nextval('queue.fence'), worker = null, lease_expires_at = null,
@@ -69,7 +70,12 @@ pub(crate) async fn release(
                 suspect = j.suspect and r.reason = 4 and not j.checkpointed,
                 reason = r.reason, note = r.note
             from r where j.id = r.id and j.fence = r.fence and not j.cancel_requested
-            returning j.id, r.fence, j.started_at, r.worker, j.attempt, r.how, r.class, r.note
+            returning j.id, r.fence, j.fence as fence_now, j.started_at, r.worker, j.attempt, r.how, r.class, r.note,
+                j.run_at, j.reason, r.waited
+        ), explained as (
+            insert into queue.reason_change (job, fence, at, due_at, started_at, until, reason, evidence)
+            select id, fence_now, now(), started_at - make_interval(secs => waited), started_at, run_at, reason, note
+            from moved
         ), recorded as (
             insert into queue.attempt (job, fence, started_at, finished_at, worker, number, outcome, class, error)
             select id, fence, started_at, now(), worker, attempt, how, class, coalesce(note, '')
@@ -84,6 +90,7 @@ pub(crate) async fn release(
         &notes as _,
         &hows as _,
         &classes as _,
+        &waited,
     )
     .fetch_all(conn)
     .await?;

@@ -42,6 +42,8 @@ pub(crate) struct Census {
     pub now: DateTime<Utc>,
     /// The workers whose lock is gone on the very server where it was taken.
     pub dead: Vec<i64>,
+    /// Whether any tenant is frozen.
+    pub frozen: bool,
 }
 
 /// The time, and the workers whose lock is gone.
@@ -59,7 +61,7 @@ pub(crate) async fn census(conn: &mut PgConnection) -> Result<Census, sqlx::Erro
                   select from pg_locks l
                   where l.locktype = 'advisory' and l.classid::bigint = $1 and l.objid::bigint = w.id and l.objsubid = 2
                     and l.granted and l.database = (select oid from pg_database where datname = current_database()))
-        ) as "dead!""#,
+        ) as "dead!", exists (select from queue.frozen_tenant) as "frozen!""#,
         i64::from(LOCK_CLASS)
     )
     .fetch_one(conn)

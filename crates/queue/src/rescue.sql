@@ -12,7 +12,7 @@ with dying as materialized (
     order by id limit $4 for update skip locked
 ), seen as materialized (
     select j.id, j.fence, j.worker, j.started_at, j.attempt, j.checkpointed, j.losses, j.crashes, j.lease_expires_at,
-           j.progress,
+           j.progress, j.run_at as due_at,
            j.worker = any($1) as dead,
            (select count(*) from queue.job o where o.state = 1 and o.worker = j.worker) - 1 as beside,
            (select w.name from queue.worker w where w.id = j.worker) as worker_name
@@ -42,7 +42,10 @@ with dying as materialized (
         reason = 6, note = v.evidence
     from judged v where j.id = v.id and j.fence = v.fence
     returning j.id, j.queue, j.kind, j.state = 3 as quarantined, v.evidence, v.fence, v.started_at, v.worker, v.attempt,
-        v.crashed
+        v.crashed, j.fence as fence_now, v.due_at, j.run_at
+), explained as (
+    insert into queue.reason_change (job, fence, at, due_at, started_at, until, reason, evidence)
+    select id, fence_now, now(), due_at, started_at, run_at, 6, evidence from moved
 ), recorded as (
     insert into queue.attempt (job, fence, started_at, finished_at, worker, number, outcome, class, error)
     select id, fence, started_at, now(), worker, attempt, case when crashed then 5 else 4 end, 'transient', evidence

@@ -1,4 +1,5 @@
-//! An operator's word that a job shall run again: one that rests, one that waits for its backoff, one in quarantine.
+//! An operator's word that a job shall run again: one that rests, one that waits for its time. One in quarantine comes
+//! back only by its own verb, [`unquarantine`].
 
 use sqlx::PgConnection;
 
@@ -13,9 +14,17 @@ pub enum RetryRefused {
     NotFound(JobId),
     /// The job's state does not admit it.
     #[error(
-        "job {id} is {state}: only a job that failed, was cancelled, waits or is quarantined can be retried"
+        "job {id} is {state}: only a job that failed, was cancelled or waits for its time can be retried"
     )]
     State {
+        /// The job.
+        id: JobId,
+        /// What it is.
+        state: State,
+    },
+    /// Only a quarantined job is released.
+    #[error("job {id} is {state}, not quarantined: there is nothing to release it from")]
+    NotQuarantined {
         /// The job.
         id: JobId,
         /// What it is.
@@ -40,10 +49,18 @@ pub enum RetryRefused {
 pub(crate) async fn retry(conn: &mut PgConnection, id: JobId) -> Result<String, RetryRefused> {
     let woken = sqlx::query_scalar!(
         "-- queue.retry_live
-        update queue.job
-        set state = 0, run_at = now(), fence = nextval('queue.fence'), failures = 0, losses = 0, crashes = 0,
-            suspect = suspect or state = 3, reason = 0, note = null
-        where id = $1 and state in (0, 3) returning queue",
+        with resting as (
+            select id, run_at from queue.job where id = $1 and state = 0 for update
+        ), woken as (
+            update queue.job j
+            set run_at = now(), fence = nextval('queue.fence'), failures = 0, losses = 0, crashes = 0, reason = 0, note = null
+            from resting where j.id = resting.id
+            returning j.id, j.fence, j.queue, j.run_at, resting.run_at as due_at
+        ), explained as (
+            insert into queue.reason_change (job, fence, at, due_at, until, reason, evidence)
+            select id, fence, now(), due_at, run_at, 0, 'it was told to run now' from woken
+        )
+        select queue from woken",
         id.0
     )
     .fetch_optional(&mut *conn)
@@ -91,4 +108,44 @@ async fn revive(conn: &mut PgConnection, id: JobId) -> Result<String, RetryRefus
         }
         _ => error.into(),
     })
+}
+
+/// Lets a quarantined job run again, alone and with a crash budget of its own, and answers its queue.
+///
+/// It stays a suspect: what it did to its worker, it may do again.
+pub(crate) async fn unquarantine(
+    conn: &mut PgConnection,
+    id: JobId,
+    by: &str,
+) -> Result<String, RetryRefused> {
+    let freed = sqlx::query_scalar!(
+        "-- queue.unquarantine
+        with resting as (
+            select id, run_at from queue.job where id = $1 and state = 3 for update
+        ), freed as (
+            update queue.job j
+            set state = 0, run_at = now(), fence = nextval('queue.fence'), failures = 0, losses = 0, crashes = 0,
+                suspect = true, reason = 0, note = null
+            from resting where j.id = resting.id
+            returning j.id, j.fence, j.queue, j.run_at, resting.run_at as due_at
+        ), explained as (
+            insert into queue.reason_change (job, fence, at, due_at, until, reason, evidence)
+            select id, fence, now(), due_at, run_at, 0, 'released from quarantine by ' || $2 from freed
+        )
+        select queue from freed",
+        id.0,
+        by
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    if let Some(queue) = freed {
+        return Ok(queue);
+    }
+    let live = sqlx::query_scalar!("-- queue.state\nselect state from queue.job where id = $1", id.0)
+        .fetch_optional(&mut *conn)
+        .await?;
+    Err(live.map_or(RetryRefused::NotFound(id), |state| RetryRefused::NotQuarantined {
+        id,
+        state: State::live(state),
+    }))
 }

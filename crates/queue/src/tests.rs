@@ -5,6 +5,7 @@ mod child;
 mod claiming;
 mod crashing;
 mod enqueueing;
+mod explaining;
 mod failing;
 mod finishing;
 mod hanging;

@@ -145,7 +145,7 @@ impl Worker {
             .await?;
         let mut conn = pool.acquire().await?;
         history::ensure_partitions(&mut conn).await?;
-        let identity = identity(&options);
+        let identity = identity(&options, registry.kinds());
         let id = presence::register(&mut conn, &identity).await?;
         let presence = Presence::take(&connect, id).await?;
         let dispatcher = registry.into_dispatcher();
@@ -305,7 +305,7 @@ async fn depart(shared: &Shared) {
     }
 }
 
-fn identity(options: &WorkerOptions) -> Identity {
+fn identity(options: &WorkerOptions, kinds: Vec<String>) -> Identity {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned());
     let pid = std::process::id();
@@ -317,6 +317,7 @@ fn identity(options: &WorkerOptions) -> Identity {
         pid,
         version: options.version.clone(),
         queues: options.queues.clone(),
+        kinds,
         slots: options.slots,
     }
 }

@@ -183,7 +183,11 @@ async fn workers(control: &Control, findings: &mut Findings) -> anyhow::Result<(
         }
         if queue.quarantined > 0 {
             let what = format!("{} jobs of the queue {} are quarantined", queue.quarantined, queue.name);
-            findings.warn("workers", what, "look with `tenure job list --state quarantined`");
+            findings.warn(
+                "workers",
+                what,
+                "look with `tenure job list --state quarantined`, bring back with `tenure job release ID`",
+            );
         }
     }
     let living = control.queue().workers(false).await?.len();

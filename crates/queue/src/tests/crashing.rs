@@ -58,7 +58,7 @@ async fn q6_a_job_that_kills_its_worker_alone_twice_is_quarantined_until_an_oper
     assert_eq!(attempts.iter().map(|a| a.outcome).collect::<Vec<_>>(), ["crashed", "crashed"]);
     assert!(Hand::new(&bench).await.claim(1).await.is_empty());
 
-    bench.queue.retry(id).await.unwrap();
+    bench.queue.release(id, "ada").await.unwrap();
     bench.play(Stage::of_success()).await;
     assert_eq!(bench.state(id).await, State::Succeeded);
     rescuer.stop().await;

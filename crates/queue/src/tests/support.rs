@@ -278,6 +278,7 @@ impl Hand {
             pid: 1,
             version: "1".to_owned(),
             queues: vec![queue.to_owned()],
+            kinds: vec!["act".to_owned()],
             slots: 1,
         };
         let worker = presence::register(&mut conn, &who).await.unwrap();

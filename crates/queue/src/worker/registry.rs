@@ -71,6 +71,13 @@ impl<E: Clone + Send + Sync + 'static> Registry<E> {
         self
     }
 
+    /// The kinds' names, in order.
+    pub(super) fn kinds(&self) -> Vec<String> {
+        let mut kinds: Vec<String> = self.handlers.keys().map(|&kind| kind.to_owned()).collect();
+        kinds.sort_unstable();
+        kinds
+    }
+
     pub(super) fn into_dispatcher(self) -> Dispatcher {
         Dispatcher { handlers: Arc::new(self.handlers), on_attempt: |_, _| {} }
     }

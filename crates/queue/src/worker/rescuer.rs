@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::Shared;
 use crate::{
     connection::{Dedicated, is_outage, unless, within},
+    freeze,
     full_look::{self, FullLook},
     history,
     rescue::{self, Census, RESCUED_MAX},
@@ -50,7 +51,10 @@ struct Rescuer {
 
 impl Rescuer {
     async fn look(&mut self) -> Result<(), sqlx::Error> {
-        let Census { now, dead } = rescue::census(self.conn.get().await?).await?;
+        let Census { now, dead, frozen } = rescue::census(self.conn.get().await?).await?;
+        if frozen {
+            freeze::sweep(self.conn.get().await?).await?;
+        }
         if Instant::now() < self.trusted_from {
             return Ok(());
         }
