@@ -3,6 +3,7 @@
 mod connector;
 mod dev;
 mod exits;
+mod explain;
 mod help;
 mod jobs;
 mod messages;

@@ -47,6 +47,24 @@ pub enum Reason {
     Behind,
 }
 
+impl Reason {
+    /// All of them, in the order of precedence.
+    pub const ALL: [Self; 12] = [
+        Self::Quarantined,
+        Self::LeaseHeld,
+        Self::TenantFrozen,
+        Self::QueuePaused,
+        Self::Scheduled,
+        Self::RetryBackoff,
+        Self::Throttled,
+        Self::Snoozed,
+        Self::AwaitingApproval,
+        Self::NoLiveWorker,
+        Self::Isolation,
+        Self::Behind,
+    ];
+}
+
 /// What the engine says of one job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
