@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use database::embedded::ShutdownMode;
 use rand::{SeedableRng, rngs::StdRng};
+use sqlx::Connection;
 
 use self::fleet::Fleet;
 
@@ -54,7 +55,12 @@ async fn q4_a_worker_frozen_past_its_lease_wakes_up_and_writes_nothing() {
     let fence = fleet.fence(job).await;
     fleet.signal(holder, "STOP");
     fleet.claimed_above(job, fence).await;
+    fleet.holder_after_progress(job, &mut random).await;
+    // It cannot learn from its heartbeat that it lost the lease: only the fence in the tenant's database stands in its way.
+    let leases = fleet.hide_leases().await;
     fleet.signal(holder, "CONT");
+    fleet.more_steps(3).await;
+    leases.close().await.unwrap();
     fleet.finished_well(job).await;
     fleet.records_equal_the_source().await;
     fleet.nothing_was_written_under_an_older_fence().await;

@@ -177,6 +177,25 @@ impl Fleet {
         .await
     }
 
+    /// As long as the connection is open, nobody can read or renew a lease.
+    pub(super) async fn hide_leases(&self) -> PgConnection {
+        let mut conn = PgConnection::connect_with(&self.server.options("control")).await.unwrap();
+        sqlx::raw_sql("begin; lock table queue.job in access exclusive mode")
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        conn
+    }
+
+    /// Waits until this many more steps are in the tenant's database.
+    pub(super) async fn more_steps(&self, count: i64) {
+        let wanted = steps(&mut self.tenant_connection().await).await + count;
+        until("the sync gets on", async || {
+            (steps(&mut self.tenant_connection().await).await >= wanted).then_some(())
+        })
+        .await;
+    }
+
     pub(super) fn kill(&mut self, worker: i64) {
         let mut child = self.workers.remove(&worker).expect("one of ours");
         child.kill().unwrap();

@@ -22,6 +22,9 @@ const JANITOR: &str = r#"
     rm -rf -- "$1" "$2"
 "#;
 
+/// What the folders are called, beside what else lies in the temporary folder.
+const PREFIX: &str = "tenure-test-postgres-";
+
 /// The folder of one throw-away server, taken by this process as long as this lives.
 #[derive(Debug)]
 pub(super) struct ThrowAwayFolder {
@@ -35,11 +38,11 @@ impl ThrowAwayFolder {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let root = root()?;
         // Held until the new folder has its owner, so that nobody takes it for an abandoned one.
-        let lock = root.join("lock");
+        // The root itself is locked: a file for it would stay behind.
         let lock =
-            File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(file_error(&lock))?;
+            File::open(&root).and_then(|root| root.lock().map(|()| root)).map_err(file_error(&root))?;
         remove_abandoned(&root)?;
-        let path = root.join(format!("{}-{}", id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
+        let path = root.join(format!("{PREFIX}{}-{}", id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(&path).map_err(file_error(&path))?;
         let owner = path.join("owner");
         let owner =
@@ -75,9 +78,7 @@ fn root() -> Result<PathBuf, EmbeddedError> {
             return Ok(root);
         }
     }
-    let root = env::temp_dir().join("tenure-test-postgres");
-    fs::create_dir_all(&root).map_err(file_error(&root))?;
-    Ok(root)
+    Ok(env::temp_dir())
 }
 
 /// Cargo marks its target folder; the program that runs lies somewhere in it.
@@ -90,7 +91,9 @@ fn target_folder() -> Option<PathBuf> {
 fn remove_abandoned(root: &Path) -> Result<(), EmbeddedError> {
     for entry in fs::read_dir(root).map_err(file_error(root))? {
         let folder = entry.map_err(file_error(root))?.path();
-        if folder.is_dir() && is_abandoned(&folder)? {
+        let is_ours =
+            folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+        if is_ours && is_abandoned(&folder)? {
             match fs::remove_dir_all(&folder) {
                 // Its janitor was faster.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -107,6 +110,8 @@ fn is_abandoned(folder: &Path) -> Result<bool, EmbeddedError> {
         Ok(owner) => owner,
         // Its maker died between two lines, or its janitor is at work.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        // Another user's.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
         Err(error) => return Err(file_error(&owner)(error)),
     };
     match owner.try_lock() {
