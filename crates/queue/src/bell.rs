@@ -14,8 +14,9 @@ use tokio::sync::Mutex;
 use tracing::debug;
 
 use crate::{
-    JobId, NewJob,
+    Enqueued, JobId, NewJob,
     connection::{Dedicated, within},
+    dependency,
 };
 
 /// Carries the name of a queue that has a new job.
@@ -32,16 +33,26 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Which queues to ring for, once the transaction that enqueued has committed.
 #[derive(Debug, Clone, Default)]
 #[must_use = "ring it after the commit, or the jobs wait for the next poll"]
-pub struct Ring(pub(crate) BTreeSet<String>);
+pub struct Ring {
+    pub(crate) queues: BTreeSet<String>,
+    /// Jobs that wait for others which were there before them: their ends must be looked out for.
+    pub(crate) waiters: Vec<JobId>,
+}
 
 impl Ring {
-    pub(crate) fn of(jobs: &[NewJob]) -> Self {
-        Self(jobs.iter().map(|job| job.queue.clone()).collect())
+    pub(crate) fn of(jobs: &[NewJob], enqueued: &[Enqueued]) -> Self {
+        let queues = jobs.iter().map(|job| job.queue.clone()).collect();
+        Self { queues, waiters: dependency::to_watch(jobs, enqueued) }
+    }
+
+    pub(crate) fn of_queues(queues: impl IntoIterator<Item = String>) -> Self {
+        Self { queues: queues.into_iter().collect(), waiters: Vec::new() }
     }
 
     /// Adds another's queues.
     pub fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
+        self.queues.extend(other.queues);
+        self.waiters.extend(other.waiters);
         self
     }
 }
@@ -68,7 +79,7 @@ impl Bell {
         let mut inner = self.0.lock().await;
         let Inner { conn, rung } = &mut *inner;
         let due: Vec<String> = ring
-            .0
+            .queues
             .into_iter()
             .filter(|queue| rung.get(queue).is_none_or(|at| at.elapsed() >= QUIET))
             .collect();

@@ -5,11 +5,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, types::Json};
 
-use crate::{JobId, NewJob};
+use crate::{JobId, NewJob, dependency, dependency::DependencyError};
 
 /// The largest payload: a job says what to do; the data it works on belongs elsewhere.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
@@ -55,6 +55,9 @@ pub enum EnqueueError {
         /// What it was used for.
         job: JobId,
     },
+    /// A job cannot wait for what it was to wait for.
+    #[error(transparent)]
+    Dependency(#[from] DependencyError),
     /// The database did not take it.
     #[error("the jobs could not be enqueued")]
     Database(#[source] sqlx::Error),
@@ -74,6 +77,17 @@ impl From<sqlx::Error> for EnqueueError {
 /// Inserts the jobs and says, in the same order, what became of each.
 pub(crate) async fn enqueue(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {
     refuse_large(jobs)?;
+    if dependency::any(jobs) {
+        return dependency::enqueue(conn, jobs).await;
+    }
+    insert_all(conn, jobs).await
+}
+
+/// The same without a look at what the jobs wait for.
+pub(crate) async fn insert_all(
+    conn: &mut PgConnection,
+    jobs: &[NewJob],
+) -> Result<Vec<Enqueued>, EnqueueError> {
     if jobs.iter().all(|job| job.unique_key.is_none()) {
         let ids = insert(conn, jobs).await?;
         return Ok(ids.into_iter().map(|id| Enqueued { id: JobId(id), existing: false }).collect());
@@ -308,6 +322,10 @@ async fn earlier_request(
 fn request_digest(job: &NewJob) -> Vec<u8> {
     let payload: serde_json::Value =
         serde_json::from_str(job.payload()).expect("a RawValue holds valid JSON");
-    let request = serde_json::json!([job.kind, job.queue, job.tenant, payload]);
-    Sha256::digest(request.to_string()).to_vec()
+    let mut request = vec![json!(job.kind), json!(job.queue), json!(job.tenant), payload];
+    // Only where there are any: a job that waits for nothing keeps the digest it has in the table.
+    if !job.after.is_empty() {
+        request.push(json!(format!("{:?}", job.after)));
+    }
+    Sha256::digest(json!(request).to_string()).to_vec()
 }

@@ -5,11 +5,12 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use crate::{
-    Fence, JobId, NewJob,
-    enqueue::Columns,
+    EnqueueError, Fence, JobId, NewJob,
+    dependency::{self, End},
+    enqueue::{self, Columns},
     outcome::{AttemptOutcome, Done, Failure, Outcome},
     release,
 };
@@ -30,13 +31,34 @@ pub(crate) struct Ended {
     pub outcome: Outcome,
 }
 
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// Jobs that had been lost to a newer attempt: nothing was written of them.
+    pub lost: HashSet<JobId>,
+    /// What has to be done about dependencies, in statements of their own. Empty for jobs that know of none.
+    pub dependents: Dependents,
+}
+
+/// What ended jobs leave to be done about those that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Dependents {
+    /// Jobs that others wait for.
+    pub ended: Vec<End>,
+    /// Follow-ups that wait for jobs which were there before.
+    pub waiters: Vec<JobId>,
+}
+
+impl Dependents {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.waiters.is_empty()
+    }
+}
+
 /// Writes the outcomes and answers which jobs had been lost to a newer attempt.
 ///
 /// Safe to repeat: what was written before no longer matches its fence and comes back as lost.
-pub(crate) async fn settle(
-    conn: &mut PgConnection,
-    ended: &mut [Ended],
-) -> Result<HashSet<JobId>, sqlx::Error> {
+pub(crate) async fn settle(conn: &mut PgConnection, ended: &mut [Ended]) -> Result<Settled, sqlx::Error> {
     ended.sort_unstable_by_key(|e| e.id);
     let (mut resting, mut returning) = (Vec::new(), Vec::new());
     for attempt in &*ended {
@@ -46,15 +68,37 @@ pub(crate) async fn settle(
             Outcome::Fenced => {}
         }
     }
-    let mut written = finish(conn, resting.iter().map(|a| Ending::of(a)).collect()).await?;
+    let endings: Vec<Ending> = resting.iter().map(|a| Ending::of(a)).collect();
+    let mut gone = if resting.iter().any(|attempt| attempt.leaves_waiters()) {
+        finish_with_waiters(conn, &endings).await?
+    } else {
+        finish(conn, &endings).await?
+    };
     if !returning.is_empty() {
-        written.extend(release::release(conn, &returning).await?);
+        gone.written.extend(release::release(conn, &returning).await?);
         // What did not go back was cancelled meanwhile, or is no longer ours: the fence tells.
-        let cancelled: Vec<Ending> =
-            returning.iter().filter(|a| !written.contains(&a.id)).map(|a| Ending::cancelled(a)).collect();
-        written.extend(finish(conn, cancelled).await?);
+        let left = returning.iter().filter(|a| !gone.written.contains(&a.id));
+        let cancelled: Vec<Ending> = left.map(|a| Ending::cancelled(a)).collect();
+        let cancelled = finish(conn, &cancelled).await?;
+        gone.written.extend(cancelled.written);
+        gone.dependents.ended.extend(cancelled.dependents.ended);
     }
-    Ok(ended.iter().map(|a| a.id).filter(|id| !written.contains(id)).collect())
+    let lost = ended.iter().map(|a| a.id).filter(|id| !gone.written.contains(id)).collect();
+    Ok(Settled { lost, dependents: gone.dependents })
+}
+
+impl Ended {
+    /// Whether its follow-ups wait, for each other or for other jobs: that takes more than one statement.
+    pub(crate) fn leaves_waiters(&self) -> bool {
+        matches!(&self.outcome, Outcome::Succeeded(done) if dependency::any(&done.follow_ups))
+    }
+}
+
+/// What left the live table.
+#[derive(Debug, Default)]
+struct Gone {
+    written: HashSet<JobId>,
+    dependents: Dependents,
 }
 
 /// A row of the finishing statement.
@@ -67,9 +111,10 @@ struct Ending<'a> {
     follow_ups: &'a [NewJob],
 }
 
-const SUCCEEDED: i16 = 1;
-const FAILED: i16 = 2;
-const CANCELLED: i16 = 3;
+/// Codes of `queue.job_history.outcome`.
+pub(crate) const SUCCEEDED: i16 = 1;
+pub(crate) const FAILED: i16 = 2;
+pub(crate) const CANCELLED: i16 = 3;
 
 impl<'a> Ending<'a> {
     fn of(attempt: &'a Ended) -> Self {
@@ -99,6 +144,10 @@ impl<'a> Ending<'a> {
         Self { outcome: SUCCEEDED, output, note, follow_ups: &done.follow_ups, ..self }
     }
 
+    fn without_follow_ups(&self) -> Self {
+        Self { note: self.note.clone(), failure: self.failure.clone(), follow_ups: &[], ..*self }
+    }
+
     fn cancelled(attempt: &'a Ended) -> Self {
         let failure = match &attempt.outcome {
             Outcome::Retry { failure, .. } => {
@@ -116,9 +165,32 @@ pub(crate) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-async fn finish(conn: &mut PgConnection, endings: Vec<Ending<'_>>) -> Result<HashSet<JobId>, sqlx::Error> {
+/// Ends jobs and enqueues follow-ups that wait, for those that were still ours: all in one transaction.
+async fn finish_with_waiters(conn: &mut PgConnection, endings: &[Ending<'_>]) -> Result<Gone, sqlx::Error> {
+    let mut tx = conn.begin().await?;
+    let bare: Vec<Ending> = endings.iter().map(Ending::without_follow_ups).collect();
+    let mut gone = finish(&mut tx, &bare).await?;
+    for ending in endings.iter().filter(|ending| gone.written.contains(&ending.attempt.id)) {
+        let follow_ups = ending.follow_ups;
+        let enqueued = enqueue::enqueue(&mut tx, follow_ups).await.map_err(unstorable)?;
+        dependency::trace_origin(&mut tx, ending.attempt.id, follow_ups, &enqueued).await?;
+        gone.dependents.waiters.extend(dependency::to_watch(follow_ups, &enqueued));
+    }
+    tx.commit().await?;
+    Ok(gone)
+}
+
+/// What is wrong with one job's follow-ups must fail that job, and not be taken for a database that is down.
+fn unstorable(error: EnqueueError) -> sqlx::Error {
+    match error {
+        EnqueueError::Database(error) | EnqueueError::PayloadUnstorable(error) => error,
+        refused => sqlx::Error::Encode(Box::new(refused)),
+    }
+}
+
+async fn finish(conn: &mut PgConnection, endings: &[Ending<'_>]) -> Result<Gone, sqlx::Error> {
     if endings.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(Gone::default());
     }
     let ids: Vec<i64> = endings.iter().map(|e| e.attempt.id.0).collect();
     let fences: Vec<i64> = endings.iter().map(|e| e.attempt.fence.0).collect();
@@ -134,7 +206,7 @@ async fn finish(conn: &mut PgConnection, endings: Vec<Ending<'_>>) -> Result<Has
     let parents: Vec<i64> =
         endings.iter().flat_map(|e| e.follow_ups.iter().map(|_| e.attempt.id.0)).collect();
     let f = Columns::of(endings.iter().flat_map(|e| e.follow_ups));
-    let rows = sqlx::query_file_scalar!(
+    let rows = sqlx::query_file!(
         "src/finish.sql",
         &ids,
         &fences,
@@ -157,5 +229,10 @@ async fn finish(conn: &mut PgConnection, endings: Vec<Ending<'_>>) -> Result<Has
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(JobId).collect())
+    let mut gone = Gone::default();
+    for row in rows {
+        gone.written.insert(JobId(row.id));
+        gone.dependents.ended.extend(row.awaited.then_some(End { id: JobId(row.id), outcome: row.outcome }));
+    }
+    Ok(gone)
 }

@@ -28,4 +28,4 @@ with ending as (
     join gone on gone.id = n.parent
     on conflict (kind, unique_key) where unique_key is not null do nothing
 )
-select id as "id!" from gone
+select id as "id!", outcome as "outcome!", awaited as "awaited!" from gone

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{Attempt, Backoff, Done, JobError};
+use crate::{Attempt, Backoff, Done, JobError, Parent, Until};
 
 /// Names a job for its whole life, in the live table and in history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,7 +132,7 @@ impl fmt::Display for State {
     }
 }
 
-/// Why a ready job's `run_at` lies where it lies.
+/// Why a ready job's `run_at` lies where it lies, or what a waiting one waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitReason {
@@ -150,6 +150,8 @@ pub enum WaitReason {
     NoHandler = 5,
     /// Its worker was lost.
     Lost = 6,
+    /// Jobs for which it waits have not ended.
+    Dependency = 7,
     /// Its tenant's jobs are frozen.
     Frozen = 8,
     /// A person has to agree first.
@@ -169,6 +171,7 @@ impl WaitReason {
             4 => Self::HandedBack,
             5 => Self::NoHandler,
             6 => Self::Lost,
+            7 => Self::Dependency,
             8 => Self::Frozen,
             9 => Self::Approval,
             _ => Self::None,
@@ -218,6 +221,7 @@ pub struct NewJob {
     pub(crate) run_at: Option<DateTime<Utc>>,
     pub(crate) unique_key: Option<String>,
     pub(crate) traceparent: Option<String>,
+    pub(crate) after: Vec<(Parent, Until)>,
 }
 
 impl NewJob {
@@ -241,6 +245,7 @@ impl NewJob {
             run_at: None,
             unique_key: None,
             traceparent: None,
+            after: Vec::new(),
         }
     }
 
@@ -290,6 +295,18 @@ impl NewJob {
     #[must_use]
     pub fn traceparent(mut self, traceparent: Option<String>) -> Self {
         self.traceparent = traceparent;
+        self
+    }
+
+    /// Lets it wait for other jobs: for ones that exist, and for others of the same bulk. It waits for all that are
+    /// named, in one call or in several; of one that is named twice the stricter word counts.
+    ///
+    /// What has ended already counts at once, so a job may be enqueued and fail in the same moment. What history holds
+    /// no longer is not found, and neither is a job of another tenant; a job without a tenant may wait for any. Where
+    /// its own unique key is taken the job that has it goes on as it is and waits for nothing more.
+    #[must_use]
+    pub fn after<P: Into<Parent>>(mut self, parents: impl IntoIterator<Item = P>, until: Until) -> Self {
+        self.after.extend(parents.into_iter().map(|parent| (parent.into(), until)));
         self
     }
 

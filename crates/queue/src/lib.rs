@@ -43,6 +43,7 @@ mod bell;
 mod cancel;
 mod claim;
 mod connection;
+mod dependency;
 mod enqueue;
 mod explain;
 mod finish;
@@ -70,13 +71,17 @@ pub use backoff::Backoff;
 pub use bell::Ring;
 pub use cancel::Cancelled;
 pub use claim::Claimed;
+pub use dependency::{
+    DEPENDENCIES_IN_BULK_MAX, DEPENDENCIES_MAX, Dependencies, DependencyError, Parent, Parents, Related,
+    Until,
+};
 pub use enqueue::{EnqueueError, Enqueued, PAYLOAD_BYTES_MAX};
 pub use explain::{Explanation, Reason, Span};
 pub use history::Retention;
 pub use inspect::{AttemptRecord, JobFilter, JobRecord, QueueRecord, WorkerRecord};
 pub use job::{Fence, Job, JobId, NewJob, Priority, State, WaitReason};
 pub use measure::{HeldSnapshot, MeasureError, MeasureOptions, Measured, Percentiles, measure};
-pub use outcome::{Done, FailureClass, JobError};
+pub use outcome::{Done, FailureClass, FanOutTooLarge, JobError};
 pub use queue::{Queue, QueueError};
 pub use retry::RetryRefused;
 pub use worker::{Registry, Worker, WorkerError, WorkerOptions};

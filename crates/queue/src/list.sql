@@ -5,7 +5,12 @@
         priority as "priority!", attempt as "attempt!", attempts_max as "attempts_max!", failures as "failures!",
         losses as "losses!", crashes as "crashes!", fence as "fence!", reason as "reason!", note,
         cancel_requested as "cancel_requested!", created_at as "created_at!", run_at as "run_at!", started_at,
-        null::timestamptz as finished_at, lease_expires_at, worker, unique_key, progress, payload as "payload!",
+        null::timestamptz as finished_at, lease_expires_at, worker, unique_key,
+        -- What waits for others has come as far as they have.
+        coalesce(progress, case when state = 2 and reason = 7 then (
+            select jsonb_build_object('done', count(d.outcome), 'total', count(*), 'message', 'jobs that it waits for')
+            from queue.dependency d where d.waiter = job.id and d.policy <> 3) end) as progress,
+        payload as "payload!",
         null::jsonb as output
  from queue.job
  where ($1::bigint is null or id < $1) and ($2::text is null or queue = $2) and ($3::text is null or kind = $3)

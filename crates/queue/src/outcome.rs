@@ -4,7 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NewJob, WaitReason};
+use crate::{DEPENDENCIES_MAX, NewJob, Parent, Until, WaitReason};
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -30,10 +30,47 @@ impl Done {
     }
 
     /// Enqueues another job in the very statement that finishes this one: both happen or neither.
+    ///
+    /// A follow-up may [wait](NewJob::after): positions are those of the follow-ups of this job, in their order. Such
+    /// follow-ups are written in the same transaction rather than the same statement.
     #[must_use]
     pub fn follow_up(mut self, job: NewJob) -> Self {
         self.follow_ups.push(job);
         self
+    }
+
+    /// Enqueues children in the transaction that finishes this job, and one job that waits for them all.
+    ///
+    /// `then` carries how far they have come as its progress, and `job get` leads to it from this job and back. A child
+    /// whose unique key is taken is counted as the live job that has it: `then` waits for that one. Without children
+    /// `then` is ready at once. One child that cannot be stored fails this job and enqueues none.
+    pub fn fan_out(
+        mut self,
+        children: impl IntoIterator<Item = NewJob>,
+        then: NewJob,
+        until: Until,
+    ) -> Result<Self, FanOutTooLarge> {
+        let first = self.follow_ups.len();
+        self.follow_ups.extend(children);
+        let next = self.follow_ups.len();
+        if next - first > DEPENDENCIES_MAX {
+            return Err(FanOutTooLarge(next - first));
+        }
+        self.follow_ups.push(then.after((first..next).map(Parent::Position), until));
+        Ok(self)
+    }
+}
+
+/// A fan-out is one transaction, so it must have an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a job fans out into at most {DEPENDENCIES_MAX} children, and this would be {0}: let children fan out in their turn"
+)]
+pub struct FanOutTooLarge(pub usize);
+
+impl From<FanOutTooLarge> for JobError {
+    fn from(error: FanOutTooLarge) -> Self {
+        Self::fail(error, FailureClass::Configuration)
     }
 }
 

@@ -10,9 +10,9 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::{
-    AttemptRecord, Cancelled, EnqueueError, Enqueued, Explanation, JobFilter, JobId, JobRecord, NewJob,
-    QueueRecord, Retention, RetryRefused, Ring, Span, WorkerRecord, bell::Bell, cancel, enqueue, explain,
-    freeze, history, inspect, pause, retry,
+    AttemptRecord, Cancelled, Dependencies, EnqueueError, Enqueued, Explanation, JobFilter, JobId, JobRecord,
+    NewJob, QueueRecord, Retention, RetryRefused, Ring, Span, WorkerRecord, bell::Bell, cancel, dependency,
+    dependency::Released, enqueue, explain, freeze, history, inspect, pause, retry,
 };
 
 /// A handle on the queue's database; clones of the pool are cheap, so is this.
@@ -86,7 +86,7 @@ impl Queue {
     /// Enqueues all of the jobs or none, and says in their order what became of each.
     pub async fn enqueue_all(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {
         let mut conn = self.pool.acquire().await?;
-        let enqueued = if jobs.iter().all(|job| job.unique_key.is_none()) {
+        let enqueued = if jobs.iter().all(|job| job.unique_key.is_none() && job.after.is_empty()) {
             // A single statement, which needs no transaction around it.
             enqueue::enqueue(&mut conn, jobs).await?
         } else {
@@ -96,7 +96,7 @@ impl Queue {
             enqueued
         };
         drop(conn);
-        self.ring(Ring::of(jobs)).await;
+        self.ring(Ring::of(jobs, &enqueued)).await;
         Ok(enqueued)
     }
 
@@ -108,7 +108,9 @@ impl Queue {
         conn: &mut PgConnection,
         jobs: &[NewJob],
     ) -> Result<(Vec<Enqueued>, Ring), EnqueueError> {
-        Ok((enqueue::enqueue(conn, jobs).await?, Ring::of(jobs)))
+        let enqueued = enqueue::enqueue(conn, jobs).await?;
+        let ring = Ring::of(jobs, &enqueued);
+        Ok((enqueued, ring))
     }
 
     /// Enqueues the job once per (`scope`, `key`): a repetition within `window` answers with the first job, even when
@@ -123,19 +125,27 @@ impl Queue {
         let mut tx = self.pool.begin().await?;
         let enqueued = enqueue::enqueue_once(&mut tx, scope, key, window, &job).await?;
         tx.commit().await?;
-        self.ring(Ring::of(&[job])).await;
+        self.ring(Ring::of(&[job], &[enqueued])).await;
         Ok(enqueued)
     }
 
-    /// Wakes the workers of the queues.
-    pub async fn ring(&self, ring: Ring) {
+    /// Wakes the workers of the queues, and looks out for the ends of jobs that the new ones wait for.
+    pub async fn ring(&self, mut ring: Ring) {
+        if !ring.waiters.is_empty() {
+            ring.queues.extend(self.watch(&ring.waiters).await.queues);
+        }
         self.bell.ring(ring).await;
+    }
+
+    async fn watch(&self, waiters: &[JobId]) -> Released {
+        let watched = async { dependency::watch(&mut *self.pool.acquire().await?, waiters).await };
+        dependency::or_swept(watched.await)
     }
 
     /// Calls a job off; see [`Cancelled`] for what that can mean. `by` names who asked, for the job's record.
     pub async fn cancel(&self, id: JobId, by: &str) -> Result<Cancelled, sqlx::Error> {
         let mut conn = self.pool.acquire().await?;
-        let cancelled = match cancel::cancel(&mut conn, id, by).await {
+        let (cancelled, released) = match cancel::cancel(&mut conn, id, by).await {
             Err(error) if history::is_missing_partition(&error) => {
                 history::ensure_partitions(&mut conn).await?;
                 cancel::cancel(&mut conn, id, by).await?
@@ -146,22 +156,28 @@ impl Queue {
         if cancelled == Cancelled::Told {
             self.bell.ring_cancel(id).await;
         }
+        if !released.queues.is_empty() {
+            self.ring(Ring::of_queues(released.queues)).await;
+        }
         Ok(cancelled)
     }
 
     /// Makes a job that rests or waits for its time claimable at once, with all its attempts before it.
+    ///
+    /// One that failed by a dependency, or was cancelled while it waited, waits again for those that have not succeeded
+    /// by now, and is refused while one of them rests. Jobs that waited for it keep what became of them.
     pub async fn retry(&self, id: JobId) -> Result<(), RetryRefused> {
         let mut tx = self.pool.begin().await?;
-        let queue = retry::retry(&mut tx, id).await?;
+        let ring = retry::retry(&mut tx, id).await?;
         tx.commit().await?;
-        self.ring(Ring([queue].into())).await;
+        self.ring(ring).await;
         Ok(())
     }
 
     /// Lets a quarantined job run again, alone. `by` names who said so.
     pub async fn release(&self, id: JobId, by: &str) -> Result<(), RetryRefused> {
         let queue = retry::unquarantine(&mut *self.pool.acquire().await?, id, by).await?;
-        self.ring(Ring([queue].into())).await;
+        self.ring(Ring::of_queues([queue])).await;
         Ok(())
     }
 
@@ -200,7 +216,7 @@ impl Queue {
     /// Opens a queue and answers whether it had been closed.
     pub async fn resume(&self, queue: &str) -> Result<bool, sqlx::Error> {
         let opened = pause::resume(&mut *self.pool.acquire().await?, queue).await?;
-        self.ring(Ring([queue.to_owned()].into())).await;
+        self.ring(Ring::of_queues([queue.to_owned()])).await;
         Ok(opened)
     }
 
@@ -212,6 +228,11 @@ impl Queue {
     /// The newest jobs that the filter admits, newest first, at most `limit`.
     pub async fn list(&self, filter: &JobFilter, limit: u32) -> Result<Vec<JobRecord>, sqlx::Error> {
         inspect::list(&mut *self.pool.acquire().await?, filter, i64::from(limit)).await
+    }
+
+    /// For whom a job waits and who waits for it, counted, with some of them by name.
+    pub async fn dependencies(&self, id: JobId) -> Result<Dependencies, sqlx::Error> {
+        dependency::dependencies(&mut *self.pool.acquire().await?, id).await
     }
 
     /// A job's attempts that did not succeed, oldest first.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::JobId;
+use crate::{JobId, dependency};
 
 /// Crashes of its worker that a job may cause alone before it is quarantined.
 pub(crate) const CRASHES_MAX: i16 = 2;
@@ -102,25 +102,29 @@ pub(crate) async fn rescue(
     let rows = sqlx::query_file!("src/rescue.sql", dead, CRASHES_MAX, mark, RESCUED_MAX)
         .fetch_all(&mut *conn)
         .await?;
-    sqlx::query!(
+    let awaited = sqlx::query_scalar!(
         "-- queue.rescue_cancelled
         with gone as (
             delete from queue.job where id in (
                 select id from queue.job where state = 1 and lease_expires_at >= $1 and lease_expires_at < now() and cancel_requested
                 order by id for update skip locked)
             returning *
+        ), kept as (
+            insert into queue.job_history
+                (id, fence, run_at, created_at, started_at, finished_at, worker, outcome, priority, attempt,
+                 attempts_max, failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent, note)
+            select id, fence, run_at, created_at, started_at, now(), worker, 3, priority, attempt, attempts_max,
+                   failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent,
+                   'cancelled; its worker was lost before it could answer'
+            from gone
         )
-        insert into queue.job_history
-            (id, fence, run_at, created_at, started_at, finished_at, worker, outcome, priority, attempt, attempts_max,
-             failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent, note)
-        select id, fence, run_at, created_at, started_at, now(), worker, 3, priority, attempt, attempts_max,
-               failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent,
-               'cancelled; its worker was lost before it could answer'
-        from gone",
+        select id from gone where awaited",
         mark
     )
-    .execute(conn)
+    .fetch_all(&mut *conn)
     .await?;
+    // The queues of those that are released now look by themselves.
+    dependency::release_cancelled(conn, awaited).await;
     Ok(rows
         .into_iter()
         .map(|row| Rescued {

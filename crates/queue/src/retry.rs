@@ -3,7 +3,7 @@
 
 use sqlx::PgConnection;
 
-use crate::{JobId, State};
+use crate::{JobId, Ring, State, dependency};
 
 /// Why a job was not retried.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ pub enum RetryRefused {
         /// The key.
         key: String,
     },
+    /// A job that it waits for did not succeed, and has not been retried either.
+    #[error("job {id} waits for job {parent}, which did not succeed: retry job {parent} first")]
+    DependencyFailed {
+        /// The job.
+        id: JobId,
+        /// The first of those that it waits for in vain.
+        parent: JobId,
+    },
     /// The database did not take it.
     #[error("the job could not be retried")]
     Database(#[from] sqlx::Error),
@@ -45,8 +53,10 @@ pub enum RetryRefused {
 
 /// Makes the job claimable at once, with all its attempts before it, and answers its queue.
 ///
-/// It keeps its id, so that steps which were applied before are not applied again. `conn` must be in a transaction.
-pub(crate) async fn retry(conn: &mut PgConnection, id: JobId) -> Result<String, RetryRefused> {
+/// It keeps its id, so that steps which were applied before are not applied again. A job that failed by a dependency, or
+/// was cancelled while it waited, waits again for what has not succeeded by now. Those that waited for *it* keep what
+/// became of them: how it ended has settled that. `conn` must be in a transaction.
+pub(crate) async fn retry(conn: &mut PgConnection, id: JobId) -> Result<Ring, RetryRefused> {
     let woken = sqlx::query_scalar!(
         "-- queue.retry_live
         with resting as (
@@ -66,7 +76,7 @@ pub(crate) async fn retry(conn: &mut PgConnection, id: JobId) -> Result<String, 
     .fetch_optional(&mut *conn)
     .await?;
     if let Some(queue) = woken {
-        return Ok(queue);
+        return Ok(Ring::of_queues([queue]));
     }
     let live = sqlx::query_scalar!("-- queue.state\nselect state from queue.job where id = $1", id.0)
         .fetch_optional(&mut *conn)
@@ -77,7 +87,7 @@ pub(crate) async fn retry(conn: &mut PgConnection, id: JobId) -> Result<String, 
     revive(conn, id).await
 }
 
-async fn revive(conn: &mut PgConnection, id: JobId) -> Result<String, RetryRefused> {
+async fn revive(conn: &mut PgConnection, id: JobId) -> Result<Ring, RetryRefused> {
     let resting = sqlx::query!(
         "-- queue.find_resting
         select outcome, unique_key from queue.job_history where id = $1 for update",
@@ -94,20 +104,26 @@ async fn revive(conn: &mut PgConnection, id: JobId) -> Result<String, RetryRefus
         "-- queue.revive
         with back as (delete from queue.job_history where id = $1 returning *)
         insert into queue.job
-            (id, fence, queue, kind, tenant, priority, attempts_max, payload, unique_key, traceparent, created_at, attempt)
+            (id, fence, queue, kind, tenant, priority, attempts_max, payload, unique_key, traceparent, created_at,
+             attempt, awaited)
         select id, nextval('queue.fence'), queue, kind, tenant, priority, attempts_max, payload, unique_key,
-               traceparent, created_at, attempt
+               traceparent, created_at, attempt,
+               exists (select from queue.dependency d where d.parent = back.id and d.outcome is null)
         from back returning queue",
         id.0
     )
-    .fetch_one(conn)
+    .fetch_one(&mut *conn)
     .await;
-    queue.map_err(|error| match (&error, resting.unique_key) {
+    let queue = queue.map_err(|error| match (&error, resting.unique_key) {
         (sqlx::Error::Database(e), Some(key)) if e.is_unique_violation() => {
             RetryRefused::KeyTaken { id, key }
         }
         _ => error.into(),
-    })
+    })?;
+    let waits = dependency::wait_again(conn, id)
+        .await?
+        .map_err(|parent| RetryRefused::DependencyFailed { id, parent })?;
+    Ok(Ring { queues: [queue].into(), waiters: Vec::from_iter(waits.then_some(id)) })
 }
 
 /// Lets a quarantined job run again, alone and with a crash budget of its own, and answers its queue.

@@ -1,8 +1,8 @@
 //! A process that claims jobs and runs them.
 //!
 //! One apalis worker per queue runs the handlers under one apalis monitor; around them stand tasks of our own: two
-//! claimers per queue, the heartbeat, two flushers, the rescuer, the isolator for suspects, the keeper of history, and the
-//! presence connection. Each holds a database connection and waits out a database that is down: nothing here ends
+//! claimers per queue, the heartbeat, two flushers, the rescuer, the isolator for suspects, the keeper of history, the
+//! sweeper of dependencies, and the presence connection. Each holds a database connection and waits out a database that is down: nothing here ends
 //! because Postgres restarts.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -36,6 +36,7 @@ mod isolator;
 mod keeper;
 mod registry;
 mod rescuer;
+mod sweeper;
 
 pub use registry::Registry;
 
@@ -195,6 +196,7 @@ impl Worker {
         services.spawn(heartbeat::run(shared.clone(), drained.clone()));
         services.spawn(rescuer::run(shared.clone(), drained.clone()));
         services.spawn(keeper::run(shared.clone(), drained.clone()));
+        services.spawn(sweeper::run(shared.clone(), drained.clone()));
 
         let mut claimers = JoinSet::new();
         let mut lanes = HashMap::new();
@@ -279,6 +281,13 @@ impl Shared {
         Dedicated::new(name, &self.connect)
     }
 
+    /// Wakes this worker's claimers of the queues in which something has become ready.
+    fn wake<'a>(&self, queues: impl IntoIterator<Item = &'a str>) {
+        for claimer in queues.into_iter().filter_map(|queue| self.wakes.get(queue)) {
+            claimer.notify_one();
+        }
+    }
+
     /// Lets running jobs end within the grace time, then drops them and hands them back.
     async fn wind_down(&self) {
         if tokio::time::timeout(self.options.grace, self.held.emptied()).await.is_ok() {
@@ -328,6 +337,11 @@ pub(crate) async fn has_work(pool: &PgPool, queues: &[String]) -> Result<bool, s
         select exists (
             select from queue.job j where queue = any($1) and (state = 1 or (state = 0 and run_at <= now()
                 and not exists (select from queue.queue q where q.name = j.queue and q.paused_at is not null)))
+        ) or exists (
+            -- About to be let go: what it waited for has just ended.
+            select from queue.dependency d join queue.job w on w.id = d.waiter
+            where d.outcome is null and w.queue = any($1) and w.state = 2
+              and not exists (select from queue.job p where p.id = d.parent)
         ) as "work!""#,
         queues
     )

@@ -124,7 +124,7 @@ async fn a_batch_of_every_outcome_is_written_and_the_lost_one_named() {
         |job: &crate::Claimed| serde_json::from_str::<super::support::Act>(job.payload.get()).unwrap().name;
     let mut batch: Vec<_> =
         claimed.iter().map(|job| ended(job, hand.claimer.worker, outcome(&name(job)))).collect();
-    let lost = finish::settle(&mut hand.conn, &mut batch).await.unwrap();
+    let lost = finish::settle(&mut hand.conn, &mut batch).await.unwrap().lost;
 
     let mut states = Vec::new();
     for job in claimed.iter().rev() {

@@ -15,7 +15,7 @@ use crate::{
     Attempt, Backoff, Claimed, Done, FailureClass, Job, JobError, JobId, JobRecord, NewJob, Queue, Registry,
     State, Worker, WorkerOptions,
     claim::{Claimer, Lanes},
-    connection,
+    connection, dependency,
     finish::{self, Ended},
     full_look,
     lease::{self, Beat},
@@ -305,8 +305,16 @@ impl Hand {
 
     /// Ends an attempt and answers whether that was written.
     pub(super) async fn end(&mut self, claimed: &Claimed, outcome: Outcome) -> bool {
+        let settled = self.end_and_die(claimed, outcome).await;
+        dependency::release(&mut self.conn, settled.dependents.ended).await.unwrap();
+        dependency::watch(&mut self.conn, &settled.dependents.waiters).await.unwrap();
+        settled.lost.is_empty()
+    }
+
+    /// The same without what follows for those that wait.
+    pub(super) async fn end_and_die(&mut self, claimed: &Claimed, outcome: Outcome) -> finish::Settled {
         let mut ended = [ended(claimed, self.claimer.worker, outcome)];
-        finish::settle(&mut self.conn, &mut ended).await.unwrap().is_empty()
+        finish::settle(&mut self.conn, &mut ended).await.unwrap()
     }
 
     /// Renews a lease and answers whether it stood.

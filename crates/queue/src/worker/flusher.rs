@@ -15,7 +15,8 @@ use super::Shared;
 use crate::{
     FailureClass, JobId,
     connection::{Dedicated, within},
-    finish::{self, Ended},
+    dependency,
+    finish::{self, Dependents, Ended, Settled},
     history,
     outcome::{AttemptOutcome, Failure, Outcome},
 };
@@ -56,7 +57,15 @@ impl Flusher {
     }
 
     async fn flush(&mut self, batch: &mut [Ended]) {
-        let lost = self.settle(batch).await;
+        // Follow-ups that wait are a transaction of their own: what fails there is no business of the others.
+        batch.sort_unstable_by_key(Ended::leaves_waiters);
+        let (plain, rest) = batch.split_at_mut(batch.partition_point(|ended| !ended.leaves_waiters()));
+        let mut lost = HashSet::new();
+        for part in [plain, rest] {
+            if !part.is_empty() {
+                lost.extend(self.settle(part).await);
+            }
+        }
         for ended in batch.iter().filter(|ended| lost.contains(&ended.id)) {
             warn!(job.id = %ended.id, fence = %ended.fence, outcome = ended.outcome.label(),
                 "the attempt had lost its lease: its outcome was not written");
@@ -71,9 +80,9 @@ impl Flusher {
         Box::pin(async move {
             let settled = loop {
                 match within(self.shared.options.lease, self.write(batch)).await {
-                    Ok(lost) => {
+                    Ok(settled) => {
                         self.conn.succeeded();
-                        break Ok(lost);
+                        break Ok(settled);
                     }
                     Err(error) => {
                         if let Err(error) = self.conn.outlive(error).await {
@@ -83,7 +92,10 @@ impl Flusher {
                 }
             };
             match settled {
-                Ok(lost) => lost,
+                Ok(settled) => {
+                    self.release(settled.dependents).await;
+                    settled.lost
+                }
                 Err(_) if batch.len() > 1 => {
                     let (left, right) = batch.split_at_mut(batch.len() / 2);
                     let mut lost = self.settle(left).await;
@@ -95,7 +107,30 @@ impl Flusher {
         })
     }
 
-    async fn write(&mut self, batch: &mut [Ended]) -> Result<HashSet<JobId>, sqlx::Error> {
+    /// Lets go those that waited, if any did.
+    async fn release(&mut self, dependents: Dependents) {
+        if dependents.is_empty() {
+            return;
+        }
+        let conn = &mut self.conn;
+        let released = async {
+            let conn = conn.get().await?;
+            let mut queues = dependency::release(conn, dependents.ended).await?.queues;
+            if !dependents.waiters.is_empty() {
+                queues.extend(dependency::watch(conn, &dependents.waiters).await?.queues);
+            }
+            Ok(queues)
+        };
+        match within(self.shared.options.lease, released).await {
+            Ok(queues) => self.shared.wake(queues.iter().map(String::as_str)),
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "waiting jobs are left to the sweep");
+                self.conn.failed(&error);
+            }
+        }
+    }
+
+    async fn write(&mut self, batch: &mut [Ended]) -> Result<Settled, sqlx::Error> {
         let conn = self.conn.get().await?;
         match finish::settle(conn, batch).await {
             Err(error) if history::is_missing_partition(&error) => {
@@ -133,9 +168,7 @@ impl Flusher {
             })
             .flat_map(|done| done.follow_ups.iter().map(|job| job.queue.as_str()))
             .collect();
-        for claimer in queues.into_iter().filter_map(|queue| self.shared.wakes.get(queue)) {
-            claimer.notify_one();
-        }
+        self.shared.wake(queues);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Keeps house: makes history's partitions of the coming days, drops those past their retention, and strikes off workers
-//! that went with a server's restart.
+//! Keeps house: makes history's partitions of the coming days, drops those past their retention, forgets the
+//! dependencies of jobs long ended, and strikes off workers that went with a server's restart.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::Shared;
 use crate::{
     Retention,
     connection::{Dedicated, unless},
-    history, presence,
+    dependency, history, presence,
 };
 
 pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
@@ -32,6 +32,7 @@ async fn keep(conn: &mut Dedicated, retention: Retention) -> Result<(), sqlx::Er
         let kept = async {
             history::ensure_partitions(conn.get().await?).await?;
             history::drop_expired(conn.get().await?, retention).await?;
+            dependency::forget(conn.get().await?, retention).await?;
             presence::strike_off_forgotten(conn.get().await?).await
         };
         match kept.await {
