@@ -25,8 +25,10 @@ create table queue.dependency (
     autovacuum_vacuum_cost_delay = 0
 );
 
-create index dependency_parent on queue.dependency (parent, outcome);
-create index dependency_open on queue.dependency (waiter, parent) where outcome is null;
+create index dependency_parent on queue.dependency (parent, outcome, waiter);
+-- Says `settled_at is null` where those who look for a parent say `outcome is null`, which comes to the same: so the
+-- planner cannot take this index for them and read all of it, as it would while the table is small.
+create index dependency_open on queue.dependency (waiter, parent) where settled_at is null;
 create index dependency_bad on queue.dependency (waiter, parent) where outcome <> 1 and policy < 2;
 create index dependency_settled on queue.dependency (settled_at) where settled_at is not null;
 
@@ -40,8 +42,9 @@ comment on table queue.dependency is 'who waits for whom; kept as long as histor
 create function queue.settle_dependencies(waiters bigint[], parents bigint[], outcomes smallint[])
 returns table (id bigint, queue text, failed boolean, awaited boolean)
 language plpgsql volatile
+-- Planned anew with each call: a plan made on an empty table reads whole indexes, and would be kept.
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
-set jit = off set plan_cache_mode = force_generic_plan
+set jit = off set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 begin
@@ -64,7 +67,7 @@ begin
             where b.waiter = w.id and b.outcome <> 1 and b.policy < 2 order by b.policy, b.parent limit 1
         ) as bad on true
         where bad.parent is not null
-           or not exists (select from queue.dependency o where o.waiter = w.id and o.outcome is null)
+           or not exists (select from queue.dependency o where o.waiter = w.id and o.settled_at is null)
     ), gone as (
         delete from queue.job j using fate f where j.id = f.id and f.fails
         returning j.*, f.culprit, f.culprit_outcome
@@ -96,6 +99,6 @@ language sql stable
 begin atomic
     select d.parent, j.state, j.kind, j.queue, j.run_at
     from queue.dependency d left join queue.job j on j.id = d.parent
-    where d.waiter = waits_for.waiter and d.outcome is null
+    where d.waiter = waits_for.waiter and d.settled_at is null
     order by d.parent limit most;
 end;

@@ -10,7 +10,7 @@ use database::{
     passwords::PasswordError, tenant::TenantError,
 };
 use jobs::connector_registry::RegistryError;
-use queue::{EnqueueError, RetryRefused, WorkerError};
+use queue::{DependencyError, EnqueueError, RetryRefused, WorkerError};
 
 use crate::config::{ConfigError, Fault};
 
@@ -169,8 +169,11 @@ fn of_connect(error: &ConnectError) -> Exit {
 
 fn of_enqueue(error: &EnqueueError) -> Option<Exit> {
     match error {
-        EnqueueError::PayloadTooLarge { .. } | EnqueueError::PayloadUnstorable(_) => Some(Exit::Usage),
         EnqueueError::KeyReused { .. } => Some(Exit::Refused),
+        EnqueueError::Dependency(DependencyError::NotFound(_)) => Some(Exit::NotFound),
+        EnqueueError::PayloadTooLarge { .. }
+        | EnqueueError::PayloadUnstorable(_)
+        | EnqueueError::Dependency(_) => Some(Exit::Usage),
         // The error below has a say.
         _ => None,
     }
@@ -275,6 +278,9 @@ mod tests {
         assert_eq!(exit_of(ConnectError::Refused(io())), Exit::Configuration);
         assert_eq!(exit_of(ConnectError::NotPermitted(io())), Exit::NotPermitted);
         assert_eq!(exit_of(RetryRefused::NotFound(JobId(1))), Exit::NotFound);
+        assert_eq!(exit_of(RetryRefused::DependencyFailed { id: JobId(2), parent: JobId(1) }), Exit::Refused);
+        assert_eq!(exit_of(EnqueueError::from(DependencyError::NotFound(JobId(1)))), Exit::NotFound);
+        assert_eq!(exit_of(EnqueueError::from(DependencyError::TooMany(10_001))), Exit::Usage);
         assert_eq!(exit_of(RetryRefused::State { id: JobId(1), state: State::Running }), Exit::Refused);
         assert_eq!(exit_of(RetryRefused::Database(io())), Exit::Unreachable, "the error below has a say");
         assert_eq!(exit_of(ControlError::BadName("A".into())), Exit::Usage);

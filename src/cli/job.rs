@@ -101,7 +101,7 @@ fn parse_state(text: &str) -> Result<State, String> {
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     context
         .with_control(async |control| match command {
-            Command::Enqueue(args) => enqueue::run(args, context, control).await,
+            Command::Enqueue(args) => Box::pin(enqueue::run(args, context, control)).await,
             Command::List(args) => context.interruptible(list(args, context, control)).await,
             Command::Get { id } => context.interruptible(get(id, context, control)).await,
             Command::Explain { id } => context.interruptible(explain::run(id, context, control)).await,
@@ -137,7 +137,8 @@ async fn get(id: JobId, context: &Context, control: &Control) -> anyhow::Result<
 async fn detail(id: JobId, control: &Control) -> anyhow::Result<Detail> {
     let job = existing(id, control).await?;
     let attempts = control.queue().attempts(id).await?;
-    Ok(Detail::of(&job, &attempts, &names(control).await?))
+    let dependencies = control.queue().dependencies(id).await?;
+    Ok(Detail::of(&job, dependencies, &attempts, &names(control).await?))
 }
 
 async fn existing(id: JobId, control: &Control) -> anyhow::Result<JobRecord> {

@@ -73,3 +73,67 @@ async fn a_paused_queue_says_by_whom_and_why() {
     assert_eq!(bench.ok(&["queue", "resume", "local"]), "the queue local is now open\n");
     assert_eq!(bench.ok(&["queue", "resume", "local"]), "the queue local was already open\n");
 }
+
+#[tokio::test]
+async fn a_job_waits_for_others_and_both_sides_tell() {
+    let bench = Bench::with_database().await;
+    for tenant in ["acme", "other"] {
+        bench.ok(&["tenant", "create", tenant, "--wait"]);
+    }
+    let arguments = |tenant, more: &[&str]| -> Vec<String> {
+        let all = [&["job", "enqueue", "tenant_provision", "--tenant", tenant][..], more].concat();
+        all.into_iter().map(str::to_owned).collect()
+    };
+    let run = |tenant, more: &[&str]| {
+        bench.run(&arguments(tenant, more).iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let enqueue = |tenant, more: &[&str]| {
+        let ran = run(tenant, &[more, &["--json"]].concat());
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        crate::support::object(&ran.stdout)["id"].as_str().unwrap().to_owned()
+    };
+    let parent = enqueue("acme", &[]);
+    let waiter = enqueue("acme", &["--after", &parent]);
+    let released = enqueue("acme", &["--after", &parent, "--or-release"]);
+    let any = enqueue("acme", &["--after-any", &format!("{parent},{waiter}")]);
+
+    let shown = bench.json(&["job", "get", &waiter]);
+    assert_eq!(
+        (shown["job"]["state"].as_str(), shown["job"]["reason"].as_str()),
+        (Some("waiting"), Some("dependency"))
+    );
+    assert_eq!(shown["dependencies"]["waits_for"]["total"], 1);
+    assert_eq!(shown["job"]["progress"]["total"], 1);
+    assert_eq!(bench.json(&["job", "get", &parent])["dependencies"]["waited_for_by"], 3);
+    let told = bench.ok(&["job", "get", &any]);
+    assert!(
+        told.contains(&format!("0 of 2 ended (0 well, 0 failed, 0 cancelled): {parent} ready")),
+        "{told}"
+    );
+    let listed = bench.ok(&["job", "list", "--state", "waiting"]);
+    assert!(listed.contains("0 of 2 jobs that it waits for have ended"), "{listed}");
+
+    // What is another tenant's is told like what never was.
+    let theirs = enqueue("other", &[]);
+    for more in [&[][..], &["--dry-run"]] {
+        for missing in [theirs.as_str(), "999999"] {
+            let ran = run("acme", &[&["--after", missing][..], more].concat());
+            assert_eq!(ran.code, Some(3), "{ran:#?}");
+            let text = format!("a job cannot wait for job {missing}: there is no such job");
+            assert!(ran.stderr.contains(&text), "{}", ran.stderr);
+        }
+    }
+    let dry = run("acme", &["--after", &parent, "--dry-run"]);
+    assert!(dry.stdout.contains(&format!("after {parent}")), "{dry:#?}");
+
+    bench.ok(&["job", "cancel", &parent]);
+    let state = |id: &str| bench.json(&["job", "get", id])["job"]["state"].as_str().unwrap().to_owned();
+    assert_eq!([state(&waiter), state(&released), state(&any)], ["failed", "ready", "ready"]);
+    let retried = bench.run(&["job", "retry", &waiter]);
+    assert_eq!(retried.code, Some(4), "{retried:#?}");
+    assert!(retried.stderr.contains(&format!("retry job {parent} first")), "{}", retried.stderr);
+    bench.ok(&["job", "retry", &parent]);
+    bench.ok(&["job", "retry", &waiter]);
+    assert_eq!(state(&waiter), "waiting");
+    assert_eq!(bench.run(&["job", "wait", &waiter]).code, Some(0));
+}

@@ -26,7 +26,7 @@ use crate::{EnqueueError, Enqueued, JobId, NewJob, enqueue};
 pub(crate) use again::wait_again;
 pub(crate) use look::dependencies;
 pub use look::{Dependencies, Parents, Related};
-pub(crate) use settle::{End, Released, or_swept, release, release_cancelled};
+pub(crate) use settle::{Dependents, End, Released, or_swept, release_cancelled};
 pub(crate) use sweep::{Cursor, forget, sweep, watch};
 
 /// For how many others a job may wait. They are written in one transaction: 10,000 keep a flusher busy for a moment, ten

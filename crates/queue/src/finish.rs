@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::{
     EnqueueError, Fence, JobId, NewJob,
-    dependency::{self, End},
+    dependency::{self, Dependents, End},
     enqueue::{self, Columns},
     outcome::{AttemptOutcome, Done, Failure, Outcome},
     release,
@@ -38,21 +38,6 @@ pub(crate) struct Settled {
     pub lost: HashSet<JobId>,
     /// What has to be done about dependencies, in statements of their own. Empty for jobs that know of none.
     pub dependents: Dependents,
-}
-
-/// What ended jobs leave to be done about those that wait.
-#[derive(Debug, Default)]
-pub(crate) struct Dependents {
-    /// Jobs that others wait for.
-    pub ended: Vec<End>,
-    /// Follow-ups that wait for jobs which were there before.
-    pub waiters: Vec<JobId>,
-}
-
-impl Dependents {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ended.is_empty() && self.waiters.is_empty()
-    }
 }
 
 /// Writes the outcomes and answers which jobs had been lost to a newer attempt.

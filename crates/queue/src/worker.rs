@@ -340,7 +340,7 @@ pub(crate) async fn has_work(pool: &PgPool, queues: &[String]) -> Result<bool, s
         ) or exists (
             -- About to be let go: what it waited for has just ended.
             select from queue.dependency d join queue.job w on w.id = d.waiter
-            where d.outcome is null and w.queue = any($1) and w.state = 2
+            where d.settled_at is null and w.queue = any($1) and w.state = 2
               and not exists (select from queue.job p where p.id = d.parent)
         ) as "work!""#,
         queues

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use database::control::TenantName;
 use jobs::Kind;
-use queue::{JobId, NewJob, PAYLOAD_BYTES_MAX, Priority};
+use queue::{JobId, NewJob, PAYLOAD_BYTES_MAX, Priority, Until};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -33,6 +33,7 @@ const KEY_SCOPE: &str = "command line";
 const EXAMPLES: &str = r#"Examples:
   tenure job enqueue connector_sync --tenant acme --payload '{"connector": "crm", "stream": "contacts"}' --wait
   tenure job enqueue tenant_provision --tenant acme --dry-run
+  tenure job enqueue tenant_provision --tenant acme --after 41,42
   generate-payload | tenure job enqueue connector_sync --tenant acme --payload -"#;
 
 #[derive(Debug, clap::Args)]
@@ -62,6 +63,15 @@ pub(crate) struct Args {
     /// Enqueue once per key within 24 hours, also after the job has ended
     #[arg(long, value_name = "KEY", conflicts_with = "unique_key")]
     idempotency_key: Option<String>,
+    /// Let it wait until these jobs have succeeded; if one does not, it fails too
+    #[arg(long, value_name = "ID[,ID...]", value_delimiter = ',')]
+    after: Vec<JobId>,
+    /// If one of the jobs of --after does not succeed, let it run at once rather than fail
+    #[arg(long, requires = "after")]
+    or_release: bool,
+    /// Let it wait until these jobs have ended, well or badly
+    #[arg(long, value_name = "ID[,ID...]", value_delimiter = ',')]
+    after_any: Vec<JobId>,
     /// Wait until it ends; exit 8 if badly
     #[arg(long)]
     wait: bool,
@@ -119,6 +129,7 @@ pub(super) async fn run(args: Args, context: &Context, control: &Control) -> any
     if let Some(key) = &args.unique_key {
         job = job.unique_key(key);
     }
+    let job = waiting(job, &args);
     let mut told = Told {
         id: None,
         existing: false,
@@ -126,9 +137,12 @@ pub(super) async fn run(args: Args, context: &Context, control: &Control) -> any
         queue,
         tenant: tenant.map(|tenant| tenant.name.to_string()),
         payload: serde_json::from_str(job.payload())?,
+        after: args.after.iter().chain(&args.after_any).copied().collect(),
         dry_run: args.dry_run,
     };
-    if !args.dry_run {
+    if args.dry_run {
+        check_dependencies(&job, control).await?;
+    } else {
         let enqueued = match &args.idempotency_key {
             Some(key) => control.queue().enqueue_once(KEY_SCOPE, key, KEY_WINDOW, job).await?,
             None => control.queue().enqueue(job).await?,
@@ -140,6 +154,19 @@ pub(super) async fn run(args: Args, context: &Context, control: &Control) -> any
     }
     context.output.answer(&told)?;
     Ok(Exit::Ok)
+}
+
+fn waiting(job: NewJob, args: &Args) -> NewJob {
+    let until = if args.or_release { Until::SucceededElseReleased } else { Until::Succeeded };
+    job.after(args.after.iter().copied(), until).after(args.after_any.iter().copied(), Until::Ended)
+}
+
+/// Whether it could wait for what it is to wait for, in a transaction that is rolled back.
+async fn check_dependencies(job: &NewJob, control: &Control) -> anyhow::Result<()> {
+    let queue = control.queue();
+    let mut tx = queue.pool().begin().await?;
+    let (_, _never_rung) = queue.enqueue_in(&mut tx, std::slice::from_ref(job)).await?;
+    Ok(tx.rollback().await?)
 }
 
 async fn wait(id: JobId, queue: &str, context: &Context, control: &Control) -> anyhow::Result<Exit> {
@@ -194,6 +221,8 @@ struct Told {
     queue: String,
     tenant: Option<String>,
     payload: serde_json::Value,
+    /// The jobs that it waits for.
+    after: Vec<JobId>,
     dry_run: bool,
 }
 
@@ -201,13 +230,19 @@ impl Answer for Told {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         let Self { kind, queue, .. } = self;
         let whose = self.tenant.as_deref().map(|tenant| format!(" for tenant {tenant}")).unwrap_or_default();
+        let after = match &self.after[..] {
+            [] => String::new(),
+            ids => format!(" after {}", ids.iter().map(JobId::to_string).collect::<Vec<_>>().join(", ")),
+        };
         match (self.id, self.existing) {
-            (None, _) => page.line(format_args!("would enqueue {kind}{whose} in {queue}: {}", self.payload)),
+            (None, _) => {
+                page.line(format_args!("would enqueue {kind}{whose} in {queue}{after}: {}", self.payload))
+            }
             (Some(id), true) => {
                 page.line(format_args!("job {id} was there already: {kind}{whose} in {queue}"))
             }
             (Some(id), false) => {
-                page.line(format_args!("job {id}: {kind}{whose} in {queue}"))?;
+                page.line(format_args!("job {id}: {kind}{whose} in {queue}{after}"))?;
                 page.line(format_args!("follow it with `tenure job wait {id}`"))
             }
         }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, io};
 
 use chrono::{DateTime, Utc};
-use queue::{AttemptRecord, JobId, JobRecord, State, WaitReason};
+use queue::{AttemptRecord, Dependencies, JobId, JobRecord, Parents, Related, State, WaitReason};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -77,6 +77,17 @@ impl Shown {
         self.tenant.as_deref().unwrap_or("-")
     }
 
+    /// Its note, or how far that has come for which it waits.
+    fn told(&self) -> String {
+        match (&self.note, &self.progress, self.reason) {
+            (Some(note), ..) => note.clone(),
+            (None, Some(progress), WaitReason::Dependency) => {
+                format!("{} of {} jobs that it waits for have ended", progress["done"], progress["total"])
+            }
+            _ => String::new(),
+        }
+    }
+
     fn when(&self) -> String {
         let at = |verb: &str, at: DateTime<Utc>| format!("{verb} {}", at.format("%Y-%m-%d %H:%M:%S UTC"));
         match (self.state, self.started_at, self.finished_at) {
@@ -117,7 +128,7 @@ impl Answer for Listed {
                 job.queue.clone(),
                 job.attempt.to_string(),
                 job.when(),
-                job.note.clone().unwrap_or_default(),
+                job.told(),
             ]);
         }
         page.table(&table)?;
@@ -137,15 +148,21 @@ struct ShownAttempt {
     error: String,
 }
 
-/// One job, with the attempts that did not succeed.
+/// One job, with the attempts that did not succeed, and who waits for whom.
 #[derive(Serialize)]
 pub(super) struct Detail {
     job: Shown,
+    dependencies: Dependencies,
     attempts: Vec<ShownAttempt>,
 }
 
 impl Detail {
-    pub(super) fn of(job: &JobRecord, attempts: &[AttemptRecord], names: &Names) -> Self {
+    pub(super) fn of(
+        job: &JobRecord,
+        dependencies: Dependencies,
+        attempts: &[AttemptRecord],
+        names: &Names,
+    ) -> Self {
         let attempt = |attempt: &AttemptRecord| ShownAttempt {
             number: attempt.number,
             fence: attempt.fence.to_string(),
@@ -156,8 +173,44 @@ impl Detail {
             class: attempt.class.clone(),
             error: attempt.error.clone(),
         };
-        Self { job: Shown::of(job, names), attempts: attempts.iter().map(attempt).collect() }
+        let attempts = attempts.iter().map(attempt).collect();
+        Self { job: Shown::of(job, names), dependencies, attempts }
     }
+
+    /// What there is to say of who waits for whom, with the words before it.
+    fn related(&self) -> Vec<(&'static str, String)> {
+        let Dependencies { waits_for, waited_for_by, waiters, fanned_out_by, fanned_out_into } =
+            &self.dependencies;
+        let mut lines = Vec::new();
+        if waits_for.total > 0 {
+            let Parents { total, done, succeeded, failed, cancelled, .. } = waits_for;
+            let named = some_of([&waits_for.bad[..], &waits_for.open].concat());
+            let what =
+                format!("{done} of {total} ended ({succeeded} well, {failed} failed, {cancelled} cancelled)");
+            lines.push(("after", what + &named));
+        }
+        if *waited_for_by > 0 {
+            let plural = if *waited_for_by == 1 { "job waits" } else { "jobs wait" };
+            lines.push(("before", format!("{waited_for_by} {plural} for it{}", some_of(waiters.clone()))));
+        }
+        if let Some(origin) = fanned_out_by {
+            lines.push(("origin", format!("job {origin} fanned out into what it waits for")));
+        }
+        if !fanned_out_into.is_empty() {
+            lines.push(("fan-out", format!("at its end{}", some_of(fanned_out_into.clone()))));
+        }
+        lines
+    }
+}
+
+/// Some jobs by name, such as `: 12 ready, 14 failed`; the count beside it says whether they are all.
+fn some_of(related: Vec<Related>) -> String {
+    let name = |job: Related| match job.state {
+        Some(state) => format!("{} {state}", job.id),
+        None => format!("{} gone", job.id),
+    };
+    let names: Vec<String> = related.into_iter().map(name).collect();
+    if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
 }
 
 impl Answer for Detail {
@@ -179,6 +232,9 @@ impl Answer for Detail {
         }
         if let Some(note) = job.note.as_deref().filter(|note| !note.is_empty()) {
             page.entry(WIDTH, "note", note)?;
+        }
+        for (name, value) in self.related() {
+            page.entry(WIDTH, name, value)?;
         }
         if self.attempts.is_empty() {
             return Ok(());

@@ -33,7 +33,7 @@ pub(crate) async fn wait_again(
     let standing = sqlx::query!(
         r#"-- queue.stands_in_the_way
         select (select min(parent) from queue.dependency where waiter = $1 and policy = 0 and outcome <> 1) as culprit,
-            exists (select from queue.dependency where waiter = $1 and outcome is null) as "waits!""#,
+            exists (select from queue.dependency where waiter = $1 and settled_at is null) as "waits!""#,
         waiter.0
     )
     .fetch_one(&mut *conn)

@@ -66,7 +66,7 @@ pub(crate) async fn dependencies(conn: &mut PgConnection, id: JobId) -> Result<D
         select r.id as "id!", r.role as "role!", j.state as "state?", h.outcome as "outcome?"
         from (
             (select parent as id, 'open' as role from queue.dependency
-             where waiter = $1 and outcome is null order by parent limit $2)
+             where waiter = $1 and settled_at is null order by parent limit $2)
             union all
             (select parent, 'bad' from queue.dependency
              where waiter = $1 and outcome <> 1 and policy <> 3 order by parent limit $2)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::PgConnection;
 use tracing::warn;
 
-use super::Edge;
+use super::{Edge, watch};
 use crate::{
     JobId,
     finish::{CANCELLED, FAILED},
@@ -21,6 +21,30 @@ pub(crate) struct End {
     pub outcome: i16,
 }
 
+/// What ended jobs leave to be done about those that wait, once their end is committed.
+#[derive(Debug, Default)]
+pub(crate) struct Dependents {
+    /// Jobs that others wait for.
+    pub ended: Vec<End>,
+    /// Follow-ups that wait for jobs which were there before.
+    pub waiters: Vec<JobId>,
+}
+
+impl Dependents {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.waiters.is_empty()
+    }
+
+    /// Does it. Where there is nothing to do, no statement is sent.
+    pub(crate) async fn let_go(self, conn: &mut PgConnection) -> Result<Released, sqlx::Error> {
+        let mut released = release(conn, self.ended).await?;
+        if !self.waiters.is_empty() {
+            released.add(watch(conn, &self.waiters).await?);
+        }
+        Ok(released)
+    }
+}
+
 /// What became of waiters.
 #[derive(Debug, Default)]
 pub(crate) struct Released {
@@ -29,6 +53,14 @@ pub(crate) struct Released {
     /// How many became ready, and how many failed by a dependency.
     pub ready: usize,
     pub failed: usize,
+}
+
+impl Released {
+    fn add(&mut self, more: Self) {
+        self.queues.extend(more.queues);
+        self.ready += more.ready;
+        self.failed += more.failed;
+    }
 }
 
 /// Settles everything that waits for these jobs, and for those that fail by that, and so on.
@@ -78,10 +110,7 @@ pub(super) async fn settle_found(conn: &mut PgConnection, open: Open) -> Result<
         return Ok(released);
     }
     let failed = settle(conn, &open, &mut released).await?;
-    let after = release(conn, failed).await?;
-    released.queues.extend(after.queues);
-    released.ready += after.ready;
-    released.failed += after.failed;
+    released.add(release(conn, failed).await?);
     Ok(released)
 }
 
@@ -105,14 +134,17 @@ impl Open {
     }
 }
 
+/// Parent by parent: a limit of its own keeps the planner from reading what is open once and joining it with each.
 async fn find_waiters(conn: &mut PgConnection, ended: &[End]) -> Result<Open, sqlx::Error> {
     let parents: Vec<i64> = ended.iter().map(|end| end.id.0).collect();
     let outcomes: Vec<i16> = ended.iter().map(|end| end.outcome).collect();
     let rows = sqlx::query!(
         r#"-- queue.find_waiters
-        select d.waiter, d.parent, e.outcome as "outcome!"
+        select d.waiter, e.parent as "parent!", e.outcome as "outcome!"
         from unnest($1::bigint[], $2::smallint[]) as e(parent, outcome)
-        join queue.dependency d on d.parent = e.parent and d.outcome is null
+        cross join lateral (
+            select d.waiter from queue.dependency d where d.parent = e.parent and d.outcome is null limit $3
+        ) as d
         limit $3"#,
         &parents,
         &outcomes,

@@ -47,7 +47,7 @@ pub(crate) async fn watch(conn: &mut PgConnection, waiters: &[JobId]) -> Result<
         with parent as materialized (
             select j.id from queue.job j
             where not j.awaited and j.id in (
-                select d.parent from queue.dependency d where d.waiter = any($1) and d.outcome is null)
+                select d.parent from queue.dependency d where d.waiter = any($1) and d.settled_at is null)
             order by j.id for update
         )
         update queue.job j set awaited = true from parent p where j.id = p.id",
@@ -63,7 +63,7 @@ pub(crate) async fn watch(conn: &mut PgConnection, waiters: &[JobId]) -> Result<
         left join lateral (
             select h.outcome from queue.job_history h where j.id is null and h.id = d.parent limit 1
         ) as h on true
-        where d.waiter = any($1) and d.outcome is null and j.id is null"#,
+        where d.waiter = any($1) and d.settled_at is null and j.id is null"#,
         &waiters
     )
     .fetch_all(&mut *conn)

@@ -3,7 +3,7 @@
 -- One snapshot: a job that moves between the live table and history stands in exactly one of them.
 with looked as materialized (
     select d.waiter, d.parent from queue.dependency d
-    where d.outcome is null and (d.waiter, d.parent) > ($1, $2)
+    where d.settled_at is null and (d.waiter, d.parent) > ($1, $2)
     order by d.waiter, d.parent limit $3
 ), ended as materialized (
     select l.waiter, l.parent,

@@ -8,7 +8,10 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row, Transaction};
 
 use super::support::{Bench, Hand, act, bench, failure};
-use crate::{Claimed, Done, Progress, WaitReason, full_look, lease, outcome::Outcome, release, rescue};
+use crate::{
+    Claimed, Done, Progress, Until, WaitReason, dependency, full_look, lease, outcome::Outcome, release,
+    rescue,
+};
 
 /// Buffers a claim of ten may touch: ten rows in three indexes and the heap, four lanes' heads, and some.
 const CLAIM_BUFFERS_MAX: i64 = 400;
@@ -163,6 +166,13 @@ async fn run_hot_statements(bench: &Bench, hand: &mut Hand) {
     let worker = hand.claimer.worker;
     let claimed = hand.claim(4).await;
     assert_eq!(claimed.len(), 4);
+    let (parents, until) = (hand.claim(2).await, Until::Succeeded);
+    bench.queue.enqueue(act("waiter").after(parents.iter().map(|job| job.id), until)).await.unwrap();
+    let fan = Done::new().fan_out([act("child")], act("then").after([parents[1].id], until), until).unwrap();
+    let outcomes = [Outcome::Succeeded(fan), Outcome::Failed(failure("x"))];
+    for (parent, outcome) in parents.iter().zip(outcomes) {
+        assert!(hand.end(parent, outcome).await);
+    }
     let progress = Some(Progress { done: 1, total: None, message: String::new() });
     let beat = lease::Beat { id: claimed[0].id, fence: claimed[0].fence, checkpointed: true, progress };
     assert_eq!(lease::renew(&mut hand.conn, Duration::from_secs(30), &[beat]).await.unwrap().len(), 1);
@@ -175,6 +185,7 @@ async fn run_hot_statements(bench: &Bench, hand: &mut Hand) {
     rescue::bury(&mut hand.conn, &[worker]).await.unwrap();
     rescue::rescue(&mut hand.conn, &[worker], full_look::BEGINNING).await.unwrap();
     release::disown(&mut hand.conn, worker, "default", &[]).await.unwrap();
+    dependency::sweep(&mut hand.conn, &mut dependency::Cursor::default()).await.unwrap();
     crate::claim::oldest_suspect(&mut hand.conn, "default").await.unwrap();
     crate::claim::claim_suspect(&mut hand.conn, &"default".into(), hand.claimer).await.unwrap();
 }
@@ -211,8 +222,13 @@ fn check_plan(title: &str, plan: &Value) {
     let mut indexes = Vec::new();
     for node in nodes(&plan[0]["Plan"]) {
         let (kind, relation) = (node["Node Type"].as_str().unwrap(), node["Relation Name"].as_str());
-        if relation == Some("job") && kind != "ModifyTable" {
-            assert!(matches!(kind, "Index Scan" | "Index Only Scan"), "{title}: {kind} of job\n{plan:#}");
+        if let Some(relation @ ("job" | "dependency")) = relation
+            && kind != "ModifyTable"
+        {
+            assert!(
+                matches!(kind, "Index Scan" | "Index Only Scan"),
+                "{title}: {kind} of {relation}\n{plan:#}"
+            );
             // A scan without a condition reads the whole index.
             assert!(
                 node.get("Index Cond").is_some() || node["Index Name"] == "job_lease",
@@ -235,6 +251,8 @@ fn check_plan(title: &str, plan: &Value) {
         "queue.finish" | "queue.renew" | "queue.release" => &["job_pkey"],
         "queue.rescue" | "queue.rescue_cancelled" => &["job_lease", "job_pkey"],
         "queue.bury" | "queue.disown" => &["job_lease"],
+        "queue.find_waiters" => &["dependency_parent"],
+        "queue.sweep" | "queue.watch" | "queue.look_after_waiters" => &["dependency_open", "job_pkey"],
         _ => &[],
     };
     for index in wanted {
@@ -247,7 +265,9 @@ async fn check_plans(bench: &Bench) {
     run_hot_statements(bench, &mut hand).await;
     let plans = plans(&mut hand.conn).await;
     let titles: Vec<&str> = plans.iter().map(|(title, _)| title.as_str()).collect();
-    for hot in ["claim", "finish", "renew", "release", "rescue", "rescue_cancelled", "bury", "disown"] {
+    let engine = ["claim", "finish", "renew", "release", "rescue", "rescue_cancelled", "bury", "disown"];
+    let of_dependencies = ["find_waiters", "settle_dependencies", "sweep", "watch", "look_after_waiters"];
+    for hot in engine.into_iter().chain(of_dependencies) {
         assert!(titles.contains(&&*format!("queue.{hot}")), "{hot} is not among {titles:?}");
     }
     for (title, plan) in &plans {
@@ -283,4 +303,79 @@ async fn q15_statistics_of_a_table_of_ready_jobs_mislead_no_hot_statement() {
     bulk(&bench, BULK).await;
     bulk(&bench, "analyze queue.job").await;
     check_plans(&bench).await;
+}
+
+/// 30,000 jobs, each of which waits for one that is there, and one that waits for a thousand.
+const WAITERS: &str = "with waiter as (
+        insert into queue.job (queue, kind, payload, state, reason)
+        select 'default', 'act', '{}', 2, 7 from generate_series(1, 30000) returning id
+    ), parent as (
+        insert into queue.job (queue, kind, payload, awaited)
+        select 'default', 'act', '{}', true from generate_series(1, 1000) returning id
+    ), wide as (
+        insert into queue.job (id, queue, kind, payload, state, reason) values (-1, 'default', 'act', '{}', 2, 7)
+    )
+    insert into queue.dependency (waiter, parent, policy)
+    select waiter.id, parent, 0 from waiter, lateral (select id as parent from parent offset waiter.id % 7 limit 1) as p
+    union all select -1, id, 0 from parent";
+
+/// What settling one edge of the job that waits for a thousand touches, inside of the function too.
+async fn settle_buffers(conn: &mut PgConnection) -> i64 {
+    let parent: i64 =
+        sqlx::query_scalar("select max(parent) from queue.dependency where waiter = -1 and outcome is null")
+            .fetch_one(&mut *conn)
+            .await
+            .unwrap();
+    let explain = format!(
+        "explain (analyze, buffers, format json) select * from queue.settle_dependencies('{{-1}}', '{{{parent}}}', '{{1}}')"
+    );
+    let plan = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(conn).await.unwrap();
+    buffers(&plan.get(0))
+}
+
+#[tokio::test]
+async fn q15_settling_a_dependency_costs_the_same_beside_any_number_of_others() {
+    let bench = bench().await;
+    bulk(&bench, "analyze queue.job").await;
+    bulk(&bench, "analyze queue.dependency").await;
+    // An operator's cancellation comes over a connection without the worker's settings.
+    let mut conns = [bench.conn().await, bench.db.connect().await];
+    for conn in &mut conns {
+        // The plans of a session are made while there is nothing.
+        sqlx::raw_sql("select from queue.settle_dependencies('{-1}', '{-2}', '{1}')")
+            .execute(conn)
+            .await
+            .unwrap();
+    }
+    bulk(&bench, WAITERS).await;
+    for mut conn in conns {
+        let first = settle_buffers(&mut conn).await;
+        let mut last = 0;
+        for _ in 0..20 {
+            last = settle_buffers(&mut conn).await;
+        }
+        println!("buffers for one of a thousand edges: first {first}, later {last}");
+        assert!(first < 250 && last < 80, "the first one makes the plans");
+    }
+}
+
+#[tokio::test]
+async fn q14_for_jobs_that_nobody_waits_for_no_statement_is_sent() {
+    let bench = bench().await;
+    for _ in 0..4 {
+        bench.enqueue("x").await;
+    }
+    let mut hand = Hand::new(&bench).await;
+    let outcomes = [
+        Outcome::Succeeded(Done::new().follow_up(act("next").queue("other"))),
+        Outcome::Failed(failure("x")),
+        Outcome::Cancelled { note: String::new() },
+    ];
+    for outcome in outcomes {
+        let claimed = hand.claim_one().await;
+        assert!(hand.end(&claimed, outcome).await);
+    }
+    let prepared: Vec<String> = plans(&mut hand.conn).await.into_iter().map(|(title, _)| title).collect();
+    let sent: std::collections::BTreeSet<&str> = prepared.iter().map(String::as_str).collect();
+    assert_eq!(Vec::from_iter(sent), ["queue.claim", "queue.finish", "queue.register"]);
 }

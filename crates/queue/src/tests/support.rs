@@ -15,7 +15,7 @@ use crate::{
     Attempt, Backoff, Claimed, Done, FailureClass, Job, JobError, JobId, JobRecord, NewJob, Queue, Registry,
     State, Worker, WorkerOptions,
     claim::{Claimer, Lanes},
-    connection, dependency,
+    connection,
     finish::{self, Ended},
     full_look,
     lease::{self, Beat},
@@ -306,8 +306,7 @@ impl Hand {
     /// Ends an attempt and answers whether that was written.
     pub(super) async fn end(&mut self, claimed: &Claimed, outcome: Outcome) -> bool {
         let settled = self.end_and_die(claimed, outcome).await;
-        dependency::release(&mut self.conn, settled.dependents.ended).await.unwrap();
-        dependency::watch(&mut self.conn, &settled.dependents.waiters).await.unwrap();
+        settled.dependents.let_go(&mut self.conn).await.unwrap();
         settled.lost.is_empty()
     }
 

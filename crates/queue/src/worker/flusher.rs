@@ -15,8 +15,8 @@ use super::Shared;
 use crate::{
     FailureClass, JobId,
     connection::{Dedicated, within},
-    dependency,
-    finish::{self, Dependents, Ended, Settled},
+    dependency::Dependents,
+    finish::{self, Ended, Settled},
     history,
     outcome::{AttemptOutcome, Failure, Outcome},
 };
@@ -113,16 +113,9 @@ impl Flusher {
             return;
         }
         let conn = &mut self.conn;
-        let released = async {
-            let conn = conn.get().await?;
-            let mut queues = dependency::release(conn, dependents.ended).await?.queues;
-            if !dependents.waiters.is_empty() {
-                queues.extend(dependency::watch(conn, &dependents.waiters).await?.queues);
-            }
-            Ok(queues)
-        };
+        let released = async { dependents.let_go(conn.get().await?).await };
         match within(self.shared.options.lease, released).await {
-            Ok(queues) => self.shared.wake(queues.iter().map(String::as_str)),
+            Ok(released) => self.shared.wake(released.queues.iter().map(String::as_str)),
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "waiting jobs are left to the sweep");
                 self.conn.failed(&error);
