@@ -104,6 +104,16 @@ begin
         return next; return;
     end if;
 
+    if j.state = 2 then
+        reason := 'waiting_on'; since := j.created_at;
+        evidence := jsonb_build_object(
+            'count', (select count(*) from queue.dependency d where d.waiter = job_id and d.settled_at is null),
+            'jobs', (select jsonb_agg(jsonb_build_object('job', p.parent::text, 'kind', p.kind,
+                        'state', (array['ready', 'running', 'waiting', 'quarantined'])[p.state + 1]) order by p.parent)
+                     from queue.waits_for(job_id, 10) p));
+        return next; return;
+    end if;
+
     if j.run_at > now() then
         since := coalesce((select max(c.at) from queue.reason_change c where c.job = job_id), j.created_at);
         until := j.run_at;
@@ -173,9 +183,15 @@ language sql stable set enable_seqscan = off as $$
             case when (j.running or j.finished_at is not null) and j.started_at >= coalesce(l.at, j.created_at) then j.started_at end,
             j.finished_at
         from j left join latest l on true
+    ), depended as (
+        -- Until when it waited for other jobs; null if for none.
+        select case when bool_or(settled_at is null) then 'infinity' else max(settled_at) end as until
+        from queue.dependency where waiter = job_id and policy < 3
     ), wait as (
         select t.*, tstzrange(greatest(t.entered_at, t.due_at), coalesce(t.started_at, t.ended_at, now())) as due
-        from turn t where greatest(t.entered_at, t.due_at) < coalesce(t.started_at, t.ended_at, now())
+        from turn t cross join depended
+        where greatest(t.entered_at, t.due_at) < coalesce(t.started_at, t.ended_at, now())
+          and depended.until is distinct from 'infinity'
     ), obstacle as (
         select w.due,
             tstzmultirange(w.due) * coalesce((
@@ -195,9 +211,15 @@ language sql stable set enable_seqscan = off as $$
     select t.entered_at, t.due_at,
         case t.entered_by when 1 then 'retry_backoff' when 6 then 'retry_backoff' when 2 then 'throttled' when 3 then 'snoozed'
             when 5 then 'no_live_worker' when 7 then 'waiting_on' when 8 then 'tenant_frozen' when 9 then 'awaiting_approval'
-            when 10 then 'throttled' else 'scheduled' end,
+            when 10 then 'throttled'
+            -- A job that is released is due from then on.
+            else case when depended.until >= t.due_at - interval '1 s' then 'waiting_on' else 'scheduled' end end,
         jsonb_build_object('note', t.entered_why)
-    from turn t where t.due_at > t.entered_at
+    from turn t cross join depended where t.due_at > t.entered_at
+    union all
+    select greatest(t.entered_at, t.due_at), now(), 'waiting_on', '{}'
+    from turn t cross join depended
+    where depended.until = 'infinity' and t.entered_by = 0 and t.started_at is null
     union all
     select lower(r), upper(r), 'queue_paused', '{}' from obstacle, unnest(paused) as r
     union all

@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::support::Bench;
 
 /// A worker that lives and knows the kind, and one due job of a tenant: what each case starts from.
-const SETTING: &str = "truncate queue.worker, queue.job, queue.queue, queue.frozen_tenant;
+const SETTING: &str = "truncate queue.worker, queue.job, queue.queue, queue.frozen_tenant,
+    queue.dependency;
     insert into queue.worker (name, host, pid, version, queues, slots, kinds)
     values ('w-1', 'here', 1, '1', '{local}', 4, '{tenant_provision}');
     insert into queue.job (id, queue, kind, tenant, payload, run_at)
@@ -30,6 +31,12 @@ const CASES: &[(Reason, &str)] = &[
     (
         Reason::QueuePaused,
         "insert into queue.queue (name, paused_at, paused_by, pause_reason) values ('local', now(), 'ada', 'down')",
+    ),
+    (
+        Reason::WaitingOn,
+        "update queue.job set state = 2, reason = 7;
+         insert into queue.job (id, queue, kind, payload) values (2, 'other', 'tenant_provision', '{}');
+         insert into queue.dependency (waiter, parent, policy) values (1, 2, 0)",
     ),
     (Reason::Scheduled, "update queue.job set run_at = now() + interval '1 h'"),
     (

@@ -23,10 +23,10 @@ pub enum Reason {
     LeaseHeld,
     /// All jobs of its tenant are held back.
     TenantFrozen,
-    /// It waits for other jobs to end.
-    WaitingOn,
     /// Its queue is closed.
     QueuePaused,
+    /// It waits for other jobs to end.
+    WaitingOn,
     /// Its time has not come.
     Scheduled,
     /// An attempt failed or was lost; the next follows after a pause.
@@ -49,11 +49,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of precedence.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Quarantined,
         Self::LeaseHeld,
         Self::TenantFrozen,
         Self::QueuePaused,
+        Self::WaitingOn,
         Self::Scheduled,
         Self::RetryBackoff,
         Self::Throttled,
@@ -174,7 +175,7 @@ impl fmt::Display for Explanation {
             Reason::TenantFrozen => {
                 write!(f, "its tenant is frozen{}{}", self.with(" by ", "by"), self.with(": ", "why"))
             }
-            Reason::WaitingOn => write!(f, "it waits for{} other jobs to end", self.with(" ", "count")),
+            Reason::WaitingOn => write!(f, "it waits for other jobs to end{}", self.with(": ", "count")),
             Reason::QueuePaused => {
                 write!(f, "its queue is paused{}{}", self.with(" by ", "by"), self.with(": ", "why"))
             }

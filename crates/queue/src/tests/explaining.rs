@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::support::{Bench, Hand, act, bench, failure};
+use super::support::{Bench, Hand, Stage, act, bench, failure};
 use crate::{Explanation, JobId, Reason, State, WaitReason, outcome::Outcome, rescue};
 
 const TENANT: Uuid = Uuid::from_u128(7);
@@ -246,6 +246,26 @@ async fn q13_the_morning_after_it_is_known_what_kept_a_job() {
     let spans = bench.queue.timeline(id).await.unwrap();
     let throttled = spans.iter().find(|span| span.reason == "throttled").unwrap();
     assert_eq!(throttled.evidence["note"], "429");
+}
+
+#[tokio::test]
+async fn q13_a_job_that_waits_for_others_names_them() {
+    let bench = bench().await;
+    let parent = bench.enqueue("parent").await;
+    let waiter = bench.queue.enqueue(act("x").after([parent], crate::Until::Ended)).await.unwrap().id;
+    let explanation = explain(&bench, waiter).await;
+    assert_eq!((explanation.state, explanation.reason), (State::Waiting, Some(Reason::WaitingOn)));
+    let jobs = json!([{"job": parent.to_string(), "kind": "act", "state": "ready"}]);
+    assert_eq!((&explanation.evidence["count"], &explanation.evidence["jobs"]), (&json!(1), &jobs));
+    bench
+        .sql(
+            "update queue.job set created_at = now() - interval '30 min', run_at = now() - interval '30 min'",
+        )
+        .await;
+    assert_eq!(minutes(&bench, waiter).await, expected(&[("waiting_on", 30)]), "it waits still");
+    bench.play(Stage::of_success()).await;
+    bench.await_state(waiter, State::Succeeded).await;
+    assert_eq!(minutes(&bench, waiter).await, expected(&[("waiting_on", 30)]), "and is known to have waited");
 }
 
 #[tokio::test]
