@@ -182,9 +182,10 @@ fn of_enqueue(error: &EnqueueError) -> Option<Exit> {
 fn of_retry(error: &RetryRefused) -> Option<Exit> {
     match error {
         RetryRefused::NotFound(_) => Some(Exit::NotFound),
-        RetryRefused::State { .. } | RetryRefused::NotQuarantined { .. } | RetryRefused::KeyTaken { .. } => {
-            Some(Exit::Refused)
-        }
+        RetryRefused::State { .. }
+        | RetryRefused::NotQuarantined { .. }
+        | RetryRefused::KeyTaken { .. }
+        | RetryRefused::DependencyFailed { .. } => Some(Exit::Refused),
         _ => None,
     }
 }
