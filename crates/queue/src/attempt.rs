@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Claimed, Fence, JobId, finish::storable, lease};
+use crate::{Claimed, Fence, JobId, finish::storable, lease, schedule};
 
 /// How far a running job has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +140,13 @@ impl Attempt {
     /// after the raise, no older attempt can write past it.
     pub async fn confirm(&self) -> Result<bool, sqlx::Error> {
         lease::confirm(&self.0.control, self.job(), self.fence()).await
+    }
+
+    /// The fire time for which a schedule enqueued the job, whenever it came to run; none if no schedule did.
+    ///
+    /// The time that the cron line names, without jitter: what a nightly job takes for "tonight". One look-up.
+    pub async fn fire_at(&self) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+        schedule::fire::of_job(&mut *self.0.control.acquire().await?, self.job()).await
     }
 
     /// Says that progress was committed which the next attempt will not have to repeat.

@@ -118,7 +118,8 @@ pub(crate) fn is_outage(error: &sqlx::Error) -> bool {
     }
 }
 
-fn is_collision(error: &sqlx::Error) -> bool {
+/// Whether two transactions met: repeating the statement helps.
+pub(crate) fn is_collision(error: &sqlx::Error) -> bool {
     // deadlock detected, serialization failure
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "40P01" || code == "40001")

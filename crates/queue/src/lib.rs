@@ -61,6 +61,7 @@ mod queue;
 mod release;
 mod rescue;
 mod retry;
+mod schedule;
 mod worker;
 
 #[cfg(test)]
@@ -84,6 +85,11 @@ pub use measure::{HeldSnapshot, MeasureError, MeasureOptions, Measured, Percenti
 pub use outcome::{Done, FailureClass, FanOutTooLarge, JobError};
 pub use queue::{Queue, QueueError};
 pub use retry::RetryRefused;
+pub use schedule::{
+    BACKFILL_COUNTED_MAX, BACKFILL_MAX, Backfilled, CRON_CHARS_MAX, FireRecord, How, LATE_MAX, MISSED_MAX,
+    MissedFires, NewSchedule, PREVIEW_MAX, ScheduleError, ScheduleFigures, ScheduleName, ScheduleRecord,
+    Timetable, TimetableError, Upcoming,
+};
 pub use worker::{Registry, Worker, WorkerError, WorkerOptions};
 
 /// The migrations of the schema `queue`, with their bookkeeping in that schema.

@@ -17,6 +17,8 @@ mod leasing;
 mod planning;
 mod rescuing;
 mod restarting;
+mod scheduling;
 mod stopping;
 mod support;
+mod timetables;
 mod volume;

@@ -1,9 +1,9 @@
 //! A process that claims jobs and runs them.
 //!
 //! One apalis worker per queue runs the handlers under one apalis monitor; around them stand tasks of our own: two
-//! claimers per queue, the heartbeat, two flushers, the rescuer, the isolator for suspects, the keeper of history, the
-//! sweeper of dependencies, and the presence connection. Each holds a database connection and waits out a database that is down: nothing here ends
-//! because Postgres restarts.
+//! claimers per queue, the heartbeat, two flushers, the rescuer, the isolator for suspects, the scheduler, the sweeper of
+//! dependencies, the keeper of history, and the presence connection. Each holds a database connection and waits out a
+//! database that is down: nothing here ends because Postgres restarts.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -36,6 +36,7 @@ mod isolator;
 mod keeper;
 mod registry;
 mod rescuer;
+mod scheduler;
 mod sweeper;
 
 pub use registry::Registry;
@@ -197,6 +198,7 @@ impl Worker {
         services.spawn(rescuer::run(shared.clone(), drained.clone()));
         services.spawn(keeper::run(shared.clone(), drained.clone()));
         services.spawn(sweeper::run(shared.clone(), drained.clone()));
+        services.spawn(scheduler::run(shared.clone()));
 
         let mut claimers = JoinSet::new();
         let mut lanes = HashMap::new();

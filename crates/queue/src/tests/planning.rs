@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row, Transaction};
 
 use super::support::{Bench, Hand, act, bench, failure};
 use crate::{
-    Claimed, Done, Progress, Until, WaitReason, dependency, full_look, lease, outcome::Outcome, release,
-    rescue,
+    Claimed, Done, Progress, Until, WaitReason, dependency, full_look, lease, outcome::Outcome, release, rescue,
+    schedule::fire,
 };
 
 /// Buffers a claim of ten may touch: ten rows in three indexes and the heap, four lanes' heads, and some.
@@ -188,6 +188,8 @@ async fn run_hot_statements(bench: &Bench, hand: &mut Hand) {
     dependency::sweep(&mut hand.conn, &mut dependency::Cursor::default()).await.unwrap();
     crate::claim::oldest_suspect(&mut hand.conn, "default").await.unwrap();
     crate::claim::claim_suspect(&mut hand.conn, &"default".into(), hand.claimer).await.unwrap();
+    fire::next_due_in(&mut hand.conn).await.unwrap();
+    fire::fire_due(&mut hand.conn).await.unwrap();
 }
 
 /// The generic plans of all statements that are prepared on the connection, by the name in their first line.
@@ -250,6 +252,7 @@ fn check_plan(title: &str, plan: &Value) {
         "queue.oldest_suspect" => &["job_suspect"],
         "queue.finish" | "queue.renew" | "queue.release" => &["job_pkey"],
         "queue.rescue" | "queue.rescue_cancelled" => &["job_lease", "job_pkey"],
+        "queue.next_due" | "queue.lock_due" => &["schedule_due"],
         "queue.bury" | "queue.disown" => &["job_lease"],
         "queue.find_waiters" => &["dependency_parent"],
         "queue.sweep" | "queue.watch" | "queue.look_after_waiters" => &["dependency_open", "job_pkey"],
@@ -267,7 +270,8 @@ async fn check_plans(bench: &Bench) {
     let titles: Vec<&str> = plans.iter().map(|(title, _)| title.as_str()).collect();
     let engine = ["claim", "finish", "renew", "release", "rescue", "rescue_cancelled", "bury", "disown"];
     let of_dependencies = ["find_waiters", "settle_dependencies", "sweep", "watch", "look_after_waiters"];
-    for hot in engine.into_iter().chain(of_dependencies) {
+    let of_schedules = ["next_due", "lock_due"];
+    for hot in engine.into_iter().chain(of_dependencies).chain(of_schedules) {
         assert!(titles.contains(&&*format!("queue.{hot}")), "{hot} is not among {titles:?}");
     }
     for (title, plan) in &plans {

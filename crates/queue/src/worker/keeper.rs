@@ -1,5 +1,5 @@
 //! Keeps house: makes history's partitions of the coming days, drops those past their retention, forgets the
-//! dependencies of jobs long ended, and strikes off workers that went with a server's restart.
+//! dependencies and fires that go with them, and strikes off workers that went with a server's restart.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::{
     Retention,
     connection::{Dedicated, unless},
     dependency, history, presence,
+    schedule::fire,
 };
 
 pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
@@ -33,6 +34,7 @@ async fn keep(conn: &mut Dedicated, retention: Retention) -> Result<(), sqlx::Er
             history::ensure_partitions(conn.get().await?).await?;
             history::drop_expired(conn.get().await?, retention).await?;
             dependency::forget(conn.get().await?, retention).await?;
+            fire::forget(conn.get().await?, retention).await?;
             presence::strike_off_forgotten(conn.get().await?).await
         };
         match kept.await {
