@@ -16,6 +16,7 @@ mod dev;
 mod doctor;
 mod job;
 mod queue;
+mod schedule;
 mod tenant;
 mod work;
 mod worker;
@@ -77,6 +78,9 @@ enum Command {
     /// Look at queues, close and open them
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Enqueue jobs at the times of a cron line
+    #[command(subcommand)]
+    Schedule(schedule::Command),
     /// Look at workers
     #[command(subcommand)]
     Worker(worker::Command),
@@ -190,6 +194,7 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Db(command) => db::run(command, &context).await,
         Command::Job(command) => job::run(command, &context).await,
         Command::Queue(command) => queue::run(command, &context).await,
+        Command::Schedule(command) => schedule::run(command, &context).await,
         Command::Worker(command) => worker::run(command, &context).await,
         Command::Tenant(command) => tenant::run(command, &context).await,
         Command::Connector(command) => connector::run(command, &context).await,

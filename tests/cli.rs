@@ -7,4 +7,5 @@ mod explain;
 mod help;
 mod jobs;
 mod messages;
+mod schedules;
 mod work;

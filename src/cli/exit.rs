@@ -10,7 +10,7 @@ use database::{
     passwords::PasswordError, tenant::TenantError,
 };
 use jobs::connector_registry::RegistryError;
-use queue::{DependencyError, EnqueueError, RetryRefused, WorkerError};
+use queue::{DependencyError, EnqueueError, RetryRefused, ScheduleError, WorkerError};
 
 use crate::config::{ConfigError, Fault};
 
@@ -146,6 +146,7 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().map(of_connect))
         .or_else(|| error.downcast_ref().and_then(of_enqueue))
         .or_else(|| error.downcast_ref().and_then(of_retry))
+        .or_else(|| error.downcast_ref().and_then(of_schedule))
         .or_else(|| error.downcast_ref().and_then(of_control))
         .or_else(|| error.downcast_ref().and_then(of_migrate))
         .or_else(|| error.downcast_ref().and_then(of_worker))
@@ -187,6 +188,16 @@ fn of_retry(error: &RetryRefused) -> Option<Exit> {
         | RetryRefused::KeyTaken { .. }
         | RetryRefused::DependencyFailed { .. } => Some(Exit::Refused),
         _ => None,
+    }
+}
+
+fn of_schedule(error: &ScheduleError) -> Option<Exit> {
+    match error {
+        ScheduleError::NotFound(_) => Some(Exit::NotFound),
+        ScheduleError::Job(error) => of_enqueue(error),
+        // The error below has a say.
+        ScheduleError::Database(_) => None,
+        _ => Some(Exit::Usage),
     }
 }
 

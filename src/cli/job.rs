@@ -11,7 +11,9 @@ use database::control::{self, TenantName};
 use queue::{Cancelled, JobFilter, JobId, JobRecord, State};
 use serde::Serialize;
 
-use self::view::{Detail, Listed, Names};
+pub(super) use self::enqueue::{PriorityName, parse_kind, payload};
+pub(super) use self::view::Names;
+use self::view::{Detail, Listed};
 use super::{
     Context,
     exit::{Exit, Failure},
@@ -145,7 +147,7 @@ async fn existing(id: JobId, control: &Control) -> anyhow::Result<JobRecord> {
     Ok(control.queue().get(id).await?.ok_or_else(|| follow::missing(id))?)
 }
 
-async fn names(control: &Control) -> anyhow::Result<Names> {
+pub(super) async fn names(control: &Control) -> anyhow::Result<Names> {
     let tenants = control::list(&mut *control.connection().await?).await?;
     Ok(tenants.into_iter().map(|tenant| (tenant.id.0, tenant.name.to_string())).collect())
 }

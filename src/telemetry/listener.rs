@@ -12,7 +12,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use queue::{Queue, QueueRecord};
+use queue::{Queue, QueueRecord, ScheduleFigures};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -83,7 +83,9 @@ impl Listener {
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let queues = queues(&shared.queue).await;
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render(queues.as_deref()))
+    // One that does not answer is not asked twice.
+    let schedules = if queues.is_some() { schedules(&shared.queue).await } else { None };
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render(queues.as_deref(), schedules))
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
@@ -100,4 +102,8 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 
 async fn queues(queue: &Queue) -> Option<Vec<QueueRecord>> {
     tokio::time::timeout(ANSWER_MAX, queue.queues()).await.ok()?.ok()
+}
+
+async fn schedules(queue: &Queue) -> Option<ScheduleFigures> {
+    tokio::time::timeout(ANSWER_MAX, queue.schedule_figures()).await.ok()?.ok()
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Mutex};
 use anyhow::Context;
 use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use queue::QueueRecord;
+use queue::{QueueRecord, ScheduleFigures};
 
 /// Seconds; from a fast claim to a long job.
 const SECONDS: [f64; 14] =
@@ -33,11 +33,23 @@ impl Metrics {
         Ok(Self { handle, seen: Mutex::default() })
     }
 
-    /// Everything as Prometheus reads it; without queues when the database did not answer.
-    pub(super) fn render(&self, queues: Option<&[QueueRecord]>) -> String {
+    /// Everything as Prometheus reads it; without queues and schedules when the database did not answer.
+    pub(super) fn render(
+        &self,
+        queues: Option<&[QueueRecord]>,
+        schedules: Option<ScheduleFigures>,
+    ) -> String {
         gauge!("tenure_database_up").set(if queues.is_some() { 1.0 } else { 0.0 });
         if let Some(queues) = queues {
             self.take_in(queues);
+        }
+        if let Some(ScheduleFigures { lag_secs, faulty }) = schedules {
+            gauge!("tenure_schedule_lag_seconds").set(lag_secs);
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a gauge is a float; 2^53 schedules are out of reach"
+            )]
+            gauge!("tenure_schedules_faulty").set(faulty as f64);
         }
         self.handle.run_upkeep();
         self.handle.render()
@@ -103,6 +115,20 @@ fn describe() {
     describe_gauge!("tenure_queue_waiting", "Jobs that wait for something named");
     describe_gauge!("tenure_queue_quarantined", "Jobs that kept killing their worker");
     describe_gauge!("tenure_queue_oldest_ready_seconds", "How long the job that is due longest has been so");
+    describe_gauge!("tenure_schedule_lag_seconds", "How long the schedule that is due longest has not fired");
+    describe_gauge!("tenure_schedules_faulty", "Schedules that could not fire when they were last tried");
+    describe_counter!(
+        "tenure_schedule_fires_total",
+        "Fires that this worker inserted, by whether they were missed"
+    );
+    describe_counter!(
+        "tenure_schedule_missed_total",
+        "Fire times that this worker found more than a minute late"
+    );
+    describe_histogram!(
+        "tenure_schedule_fire_delay_seconds",
+        "Time from a fire time to its job's enqueueing"
+    );
     describe_counter!("tenure_jobs_finished_total", "Attempts that ended, by queue, kind and outcome");
     describe_counter!("tenure_lease_expiries_total", "Leases that ran out and were taken back");
     describe_counter!("tenure_leases_lost_total", "Leases that this worker found taken away");
@@ -141,12 +167,16 @@ mod tests {
     #[test]
     fn a_scrape_shows_the_queues_and_a_queue_that_is_gone_falls_to_zero() {
         let metrics = Metrics::install().unwrap();
-        let text = metrics.render(Some(&[queue("a", 5), queue("b", 1)]));
+        let text = metrics.render(
+            Some(&[queue("a", 5), queue("b", 1)]),
+            Some(ScheduleFigures { lag_secs: 3.5, faulty: 2 }),
+        );
+        assert!(text.contains("tenure_schedule_lag_seconds 3.5"), "{text}");
         assert!(text.contains("tenure_queue_ready{queue=\"a\"} 5"), "{text}");
         assert!(text.contains("tenure_queue_oldest_ready_seconds{queue=\"b\"} 7.5"), "{text}");
-        let text = metrics.render(Some(&[queue("a", 4)]));
+        let text = metrics.render(Some(&[queue("a", 4)]), None);
         assert!(text.contains("tenure_queue_ready{queue=\"a\"} 4"), "{text}");
         assert!(text.contains("tenure_queue_ready{queue=\"b\"} 0"), "{text}");
-        assert!(metrics.render(None).contains("tenure_database_up 0"));
+        assert!(metrics.render(None, None).contains("tenure_database_up 0"));
     }
 }

@@ -81,7 +81,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum PriorityName {
+pub(crate) enum PriorityName {
     Urgent,
     High,
     Normal,
@@ -99,7 +99,7 @@ impl From<PriorityName> for Priority {
     }
 }
 
-fn parse_kind(name: &str) -> Result<&'static Kind, String> {
+pub(crate) fn parse_kind(name: &str) -> Result<&'static Kind, String> {
     jobs::catalogue().iter().find(|kind| kind.name == name).ok_or_else(|| {
         let names: Vec<_> = jobs::catalogue().iter().map(|kind| kind.name).collect();
         format!("there is no such kind; there are {}", names.join(", "))
@@ -107,7 +107,7 @@ fn parse_kind(name: &str) -> Result<&'static Kind, String> {
 }
 
 pub(super) async fn run(args: Args, context: &Context, control: &Control) -> anyhow::Result<Exit> {
-    let payload = payload(&args)?;
+    let payload = payload(args.kind, &args.payload)?;
     let tenant = if args.kind.needs_tenant || args.tenant.is_some() {
         Some(tenant::or_default(context, control, args.tenant.as_ref()).await?)
     } else {
@@ -178,10 +178,9 @@ async fn wait(id: JobId, queue: &str, context: &Context, control: &Control) -> a
 }
 
 /// The payload, once the kind has taken it.
-fn payload(args: &Args) -> anyhow::Result<Box<RawValue>> {
-    let kind = args.kind;
+pub(crate) fn payload(kind: &Kind, argument: &str) -> anyhow::Result<Box<RawValue>> {
     let example = || format!("{} takes a payload like {}", kind.name, kind.example);
-    let text = text(&args.payload)?;
+    let text = text(argument)?;
     let payload: Box<RawValue> = serde_json::from_str(&text)
         .map_err(|error| Failure::usage(format!("the payload is not JSON: {error}"), example()))?;
     (kind.check)(&payload).map_err(|error| {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::super::output::{Answer, Page, Table};
 
 /// The tenants' names by their ids.
-pub(super) type Names = HashMap<Uuid, String>;
+pub(crate) type Names = HashMap<Uuid, String>;
 
 #[derive(Serialize)]
 pub(super) struct Shown {
