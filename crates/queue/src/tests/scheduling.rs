@@ -277,10 +277,12 @@ async fn a_pause_is_no_gap() {
     assert_eq!(bench.fire().await.missed, 0);
     assert!(bench.queue.resume_schedule(&named("s")).await.unwrap());
     assert!(!bench.queue.resume_schedule(&named("s")).await.unwrap());
+    let record = bench.queue.schedule(&named("s")).await.unwrap();
+    assert!(record.next_fire_at.unwrap() > bench.now().await);
+    bench.sql("update queue.schedule set next_fire_at = now()").await;
     bench.fire().await;
     assert_eq!(bench.fired("s").await, []);
-    let record = bench.queue.schedule(&named("s")).await.unwrap();
-    assert!(record.next_fire_at.unwrap() > bench.now().await && record.missed_total == 0);
+    assert_eq!(bench.queue.schedule(&named("s")).await.unwrap().missed_total, 0);
 }
 
 #[tokio::test]
