@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row, Transaction};
 
 use super::support::{Bench, Hand, act, bench, failure};
 use crate::{
-    Claimed, Done, Progress, Until, WaitReason, dependency, full_look, lease, outcome::Outcome, release, rescue,
-    schedule::fire,
+    Claimed, Done, Progress, Until, WaitReason, dependency, full_look, lease, outcome::Outcome, release,
+    rescue, schedule::fire,
 };
 
 /// Buffers a claim of ten may touch: ten rows in three indexes and the heap, four lanes' heads, and some.
