@@ -94,7 +94,7 @@ pub(super) struct NextArgs {
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     context
         .with_control(async |control| match command {
-            Command::Create(args) => create::run(args, context, control).await,
+            Command::Create(args) => Box::pin(create::run(args, context, control)).await,
             command => context.interruptible(act(command, context, control)).await,
         })
         .await
