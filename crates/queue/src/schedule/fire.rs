@@ -186,7 +186,7 @@ async fn serve(conn: &mut PgConnection, now: DateTime<Utc>, rows: &[Row]) -> Res
         } else {
             fired.missed += 1;
         }
-        fired.ring.0.insert(fire.job.queue.clone());
+        fired.ring.queues.insert(fire.job.queue.clone());
     }
     moves.write(conn, now).await?;
     Ok(fired)

@@ -96,7 +96,7 @@ pub(super) async fn run_now(
         .fetch_one(&mut *conn)
         .await?;
     let fire = row.fire(now, How::RunNow, None);
-    let ring = Ring([row.queue.clone()].into());
+    let ring = Ring::of_queues([row.queue.clone()]);
     if let Some((_, job)) = fire::insert(&mut *conn, &[fire]).await?.first() {
         return Ok((*job, ring));
     }
@@ -144,5 +144,5 @@ pub(super) async fn backfill(
         existing: fires.len() - inserted.len(),
         fires: inserted.iter().map(|(place, _)| fires[*place].fire_at).collect(),
     };
-    Ok((backfilled, Ring([row.queue].into())))
+    Ok((backfilled, Ring::of_queues([row.queue])))
 }

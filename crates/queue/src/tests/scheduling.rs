@@ -205,7 +205,7 @@ async fn q10_what_passed_unseen_gets_what_its_policy_says() {
         assert_eq!(record.missed_total, 5 - i64::try_from(wanted).unwrap(), "{name}");
         assert!(record.next_fire_at.unwrap() > now, "{name}");
     }
-    assert!(bench.fire().await.ring.0.is_empty(), "once");
+    assert!(bench.fire().await.ring.queues.is_empty(), "once");
 }
 
 #[tokio::test]

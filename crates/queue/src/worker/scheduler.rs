@@ -59,7 +59,7 @@ async fn look(conn: &mut Dedicated, shared: &Shared) -> Result<Option<Duration>,
 }
 
 fn tell(fired: &Fired, shared: &Shared) {
-    for queue in &fired.ring.0 {
+    for queue in &fired.ring.queues {
         // Workers elsewhere find the jobs by their next poll.
         if let Some(claimer) = shared.wakes.get(queue) {
             claimer.notify_one();
