@@ -21,10 +21,11 @@ use uuid::Uuid;
 use crate::{
     Fence, JobId, Priority,
     full_look::{self, FullLook},
+    governed,
 };
 
 /// How long a job of the next lower priority waits before it counts as equally urgent.
-const AGING_STEP_SECS: f64 = 60.0;
+pub(crate) const AGING_STEP_SECS: f64 = 60.0;
 
 /// A job whose lease this process holds.
 #[derive(Debug, Clone)]
@@ -73,6 +74,8 @@ pub(crate) struct Lanes {
 struct Memory {
     marks: [Mark; 4],
     full_look: FullLook,
+    /// Whether the queue was governed when somebody last asked.
+    governed: bool,
 }
 
 /// Who claims, and for how long.
@@ -84,7 +87,7 @@ pub(crate) struct Claimer {
 
 impl Lanes {
     pub(crate) fn new(queue: Arc<str>) -> Self {
-        let memory = Memory { marks: [BEGINNING; 4], full_look: FullLook::due() };
+        let memory = Memory { marks: [BEGINNING; 4], full_look: FullLook::due(), governed: false };
         Self { queue, memory: Mutex::new(memory) }
     }
 
@@ -92,18 +95,63 @@ impl Lanes {
         self.memory.lock().expect("no holder of this lock can panic")
     }
 
-    /// Claims up to `limit` due jobs, lane by lane.
+    /// Claims up to `limit` due jobs: lane by lane, or tenant by tenant where the queue is governed.
+    ///
+    /// Each claim gives nothing of a queue that the other one rules, so only an empty answer has to be asked about.
     pub(crate) async fn claim(
         &self,
         conn: &mut PgConnection,
         claimer: Claimer,
         limit: usize,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
+        loop {
+            let was_governed = self.memory().governed;
+            let rows = if was_governed {
+                self.claim_governed(conn, claimer, limit).await?
+            } else {
+                self.claim_plain(conn, claimer, limit).await?
+            };
+            if rows.is_empty() {
+                let governed = governed::is_governed(conn, &self.queue).await?;
+                if governed != was_governed {
+                    self.memory().change_sides(governed);
+                    continue;
+                }
+            }
+            return Ok(rows.into_iter().map(|row| row.into_claimed(&self.queue)).collect());
+        }
+    }
+
+    async fn claim_plain(
+        &self,
+        conn: &mut PgConnection,
+        claimer: Claimer,
+        limit: usize,
+    ) -> Result<Vec<Row>, sqlx::Error> {
         let (full, marks) = self.memory().begin();
         let began = Instant::now();
         let rows = draw(conn, &self.queue, &marks, claimer, limit).await?;
         self.memory().end(&rows, full.then(|| began.elapsed()));
-        Ok(rows.into_iter().map(|row| row.into_claimed(&self.queue)).collect())
+        Ok(rows)
+    }
+
+    async fn claim_governed(
+        &self,
+        conn: &mut PgConnection,
+        claimer: Claimer,
+        limit: usize,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        if self.memory().full_look.begin() {
+            let began = Instant::now();
+            let full = governed::line_up(conn, &self.queue).await?;
+            let mut memory = self.memory();
+            // As long as there are more to line up, that is work and no look.
+            memory.full_look = FullLook::due();
+            if !full {
+                memory.full_look.took(began.elapsed());
+            }
+        }
+        governed::claim(conn, &self.queue, claimer, limit).await
     }
 
     /// Sets when the next full look is due.
@@ -114,6 +162,11 @@ impl Lanes {
 }
 
 impl Memory {
+    /// On the other side everything is new.
+    fn change_sides(&mut self, governed: bool) {
+        *self = Self { marks: [BEGINNING; 4], full_look: FullLook::due(), governed };
+    }
+
     /// Whether the next look is a full one, and where it begins in each lane.
     fn begin(&mut self) -> (bool, [Mark; 4]) {
         let full = self.full_look.begin();
@@ -139,20 +192,21 @@ impl Memory {
     }
 }
 
-struct Row {
-    id: i64,
-    fence: i64,
-    kind: String,
-    payload: Json<Box<RawValue>>,
-    tenant: Option<Uuid>,
-    priority: i16,
-    attempt: i16,
-    attempts_max: i16,
-    failures: i16,
-    traceparent: Option<String>,
-    suspect: bool,
-    run_at: DateTime<Utc>,
-    waited_secs: f64,
+/// A job as a claim answers it.
+pub(crate) struct Row {
+    pub id: i64,
+    pub fence: i64,
+    pub kind: String,
+    pub payload: Json<Box<RawValue>>,
+    pub tenant: Option<Uuid>,
+    pub priority: i16,
+    pub attempt: i16,
+    pub attempts_max: i16,
+    pub failures: i16,
+    pub traceparent: Option<String>,
+    pub suspect: bool,
+    pub run_at: DateTime<Utc>,
+    pub waited_secs: f64,
 }
 
 impl Row {
@@ -213,6 +267,7 @@ pub(crate) async fn claim_suspect(
             select id from queue.job
             where queue = $1 and state = 0 and suspect and run_at <= now()
               and not exists (select from queue.queue q where q.name = $1 and q.paused_at is not null)
+              and not exists (select from queue.governed g where g.queue in ($1, '*') for share)
             order by run_at, id limit 1 for update skip locked
         )
         update queue.job j
@@ -226,12 +281,17 @@ pub(crate) async fn claim_suspect(
         claimer.worker,
         claimer.lease.as_secs_f64()
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
+    let row = match row {
+        None => governed::claim_suspect(conn, queue, claimer).await?,
+        row => row,
+    };
     Ok(row.map(|row| row.into_claimed(queue)))
 }
 
-/// How long the oldest due suspect of the queue has been waiting, if the queue is open.
+/// How long the oldest due suspect of the queue has been waiting among those that could run: the queue is open, and no cap
+/// is in the way. A worker must not run dry for one that may not begin.
 pub(crate) async fn oldest_suspect(
     conn: &mut PgConnection,
     queue: &str,
@@ -241,6 +301,9 @@ pub(crate) async fn oldest_suspect(
         select extract(epoch from now() - run_at)::float8 as "waited!" from queue.job
         where queue = $1 and state = 0 and suspect and run_at <= now()
           and not exists (select from queue.queue q where q.name = $1 and q.paused_at is not null)
+          and (not exists (select from queue.governed g where g.queue in ($1, '*'))
+               or coalesce(least(queue.queue_room($1),
+                   queue.tenant_room($1, coalesce(tenant, '00000000-0000-0000-0000-000000000000'))), 1) > 0)
         order by run_at limit 1"#,
         queue
     )

@@ -2,22 +2,24 @@
 -- $1 queue, $2 priorities, $3 and $4 the lanes' marks, $5 aging step, $6 limit, $7 worker, $8 lease in seconds.
 -- Lanes are emptied in their order until the limit is reached: a lane whose first jobs are all locked holds up no other.
 -- `state = 0` stands literally, so that the partial index job_ready can be used whatever the parameters are.
+-- `for share`: who lets a queue be governed waits until no claim is under way that has not seen it (see limit.rs).
 with lane as (
     select l.priority, head.run_at, head.id
     from unnest($2::smallint[], $3::timestamptz[], $4::bigint[]) as l(priority, mark_at, mark_id)
     cross join lateral (
         select j.run_at, j.id from queue.job j
-        where j.queue = $1 and j.priority = l.priority and j.state = 0 and not j.suspect
+        where j.queue = $1 and j.priority = l.priority and j.state = 0 and not j.suspect and j.governed is null
           and j.run_at <= now() and (j.run_at, j.id) >= (l.mark_at, l.mark_id)
         order by j.run_at, j.id limit 1
     ) as head
     where not exists (select from queue.queue q where q.name = $1 and q.paused_at is not null)
+      and not exists (select from queue.governed g where g.queue in ($1, '*') for share)
 ), drawn as (
     select * from lane order by run_at + priority * make_interval(secs => $5), priority
 ), picked as materialized (
     select due.id from drawn cross join lateral (
         select j.id from queue.job j
-        where j.queue = $1 and j.priority = drawn.priority and j.state = 0 and not j.suspect
+        where j.queue = $1 and j.priority = drawn.priority and j.state = 0 and not j.suspect and j.governed is null
           and j.run_at <= now() and (j.run_at, j.id) >= (drawn.run_at, drawn.id)
         order by j.run_at, j.id limit $6 for update skip locked
     ) as due

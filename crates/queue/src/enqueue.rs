@@ -115,6 +115,7 @@ pub(crate) struct Columns<'a> {
     pub payloads: Vec<Json<&'a RawValue>>,
     pub unique_keys: Vec<Option<&'a str>>,
     pub traceparents: Vec<Option<&'a str>>,
+    pub rate_keys: Vec<Option<&'a str>>,
 }
 
 impl<'a> Columns<'a> {
@@ -128,21 +129,26 @@ impl<'a> Columns<'a> {
             run_at: jobs.clone().map(|j| j.run_at).collect(),
             payloads: jobs.clone().map(|j| Json(&*j.payload)).collect(),
             unique_keys: jobs.clone().map(|j| j.unique_key.as_deref()).collect(),
-            traceparents: jobs.map(|j| j.traceparent.as_deref()).collect(),
+            traceparents: jobs.clone().map(|j| j.traceparent.as_deref()).collect(),
+            rate_keys: jobs.map(|j| j.rate_key.as_deref()).collect(),
         }
     }
 }
 
 async fn insert(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<i64>, sqlx::Error> {
     let c = Columns::of(jobs.iter());
+    // Due jobs of governed queues go into their tenants' lines at once (see `governed`); for others that column stays null.
     // The rows of one `insert … select unnest` are written, and returned, in the order of the arrays.
     sqlx::query_scalar!(
         "-- queue.enqueue
-        insert into queue.job (queue, kind, tenant, priority, attempts_max, run_at, payload, traceparent)
-        select queue, kind, tenant, priority, attempts_max, coalesce(run_at, now()), payload, traceparent
+        insert into queue.job
+            (queue, kind, tenant, priority, attempts_max, run_at, payload, traceparent, rate_key, governed)
+        select queue, kind, tenant, priority, attempts_max, coalesce(run_at, now()), payload, traceparent, rate_key,
+               nullif(coalesce(run_at <= now(), true) and (queue = any(g.queues) or '*' = any(g.queues)), false)
         from unnest($1::text[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::timestamptz[],
-                    $7::jsonb[], $8::text[])
-            as n(queue, kind, tenant, priority, attempts_max, run_at, payload, traceparent)
+                    $7::jsonb[], $8::text[], $9::text[])
+            as n(queue, kind, tenant, priority, attempts_max, run_at, payload, traceparent, rate_key)
+        cross join (select array_agg(queue) as queues from queue.governed) as g
         returning id",
         &c.queues as _,
         &c.kinds as _,
@@ -152,6 +158,7 @@ async fn insert(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<i64>, sq
         &c.run_at as _,
         &c.payloads as _,
         &c.traceparents as _,
+        &c.rate_keys as _,
     )
     .fetch_all(conn)
     .await
@@ -195,15 +202,19 @@ async fn insert_unique(
         with n as materialized (
             select nextval('queue.job_id') as id, u.*
             from unnest($1::text[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::timestamptz[],
-                        $7::jsonb[], $8::text[], $9::text[])
+                        $7::jsonb[], $8::text[], $9::text[], $10::text[])
                 with ordinality
-                as u(queue, kind, tenant, priority, attempts_max, run_at, payload, unique_key, traceparent, ordinal)
+                as u(queue, kind, tenant, priority, attempts_max, run_at, payload, unique_key, traceparent, rate_key,
+                     ordinal)
         ), i as (
             insert into queue.job
-                (id, queue, kind, tenant, priority, attempts_max, run_at, payload, unique_key, traceparent)
+                (id, queue, kind, tenant, priority, attempts_max, run_at, payload, unique_key, traceparent, rate_key,
+                 governed)
             select id, queue, kind, tenant, priority, attempts_max, coalesce(run_at, now()), payload, unique_key,
-                   traceparent
-            from n order by kind, unique_key, ordinal
+                   traceparent, rate_key,
+                   nullif(coalesce(run_at <= now(), true) and (queue = any(g.queues) or '*' = any(g.queues)), false)
+            from n cross join (select array_agg(queue) as queues from queue.governed) as g
+            order by kind, unique_key, ordinal
             on conflict (kind, unique_key) where unique_key is not null do nothing
             returning id
         )
@@ -217,6 +228,7 @@ async fn insert_unique(
         &c.payloads as _,
         &c.unique_keys as _,
         &c.traceparents as _,
+        &c.rate_keys as _,
     )
     .fetch_all(conn)
     .await?;

@@ -211,6 +211,7 @@ async fn finish(conn: &mut PgConnection, endings: &[Ending<'_>]) -> Result<Gone,
         &f.payloads as _,
         &f.unique_keys as _,
         &f.traceparents as _,
+        &f.rate_keys as _,
     )
     .fetch_all(conn)
     .await?;

@@ -60,6 +60,10 @@ pub struct QueueRecord {
     pub paused_at: Option<DateTime<Utc>>,
     pub paused_by: Option<String>,
     pub pause_reason: Option<String>,
+    /// It has a limit, or one for all queues binds it.
+    pub governed: bool,
+    /// The cap of the queue as a whole.
+    pub running_max: Option<i32>,
     /// Ready and due.
     pub ready: i64,
     /// Ready at a later time.
@@ -232,7 +236,9 @@ pub(crate) async fn queues(conn: &mut PgConnection) -> Result<Vec<QueueRecord>, 
     sqlx::query_as!(
         QueueRecord,
         r#"-- queue.queues
-        select coalesce(q.name, j.queue) as "name!", q.paused_at, q.paused_by, q.pause_reason,
+        select coalesce(q.name, j.queue, g.queue) as "name!", q.paused_at, q.paused_by, q.pause_reason,
+            (g.queue is not null or exists (select from queue.governed where queue = '*')) as "governed!",
+            (select c.running_max from queue.cap c where c.queue = g.queue and c.tenant is null and not c.each_tenant),
             coalesce(j.ready, 0) as "ready!", coalesce(j.scheduled, 0) as "scheduled!",
             coalesce(j.running, 0) as "running!", coalesce(j.waiting, 0) as "waiting!",
             coalesce(j.quarantined, 0) as "quarantined!", j.oldest_ready_secs
@@ -247,6 +253,7 @@ pub(crate) async fn queues(conn: &mut PgConnection) -> Result<Vec<QueueRecord>, 
                     as oldest_ready_secs
             from queue.job group by queue
         ) j on j.queue = q.name
+        full join (select queue from queue.governed where queue <> '*') g on g.queue = coalesce(q.name, j.queue)
         order by 1"#
     )
     .fetch_all(conn)

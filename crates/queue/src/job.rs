@@ -156,6 +156,8 @@ pub enum WaitReason {
     Frozen = 8,
     /// A person has to agree first.
     Approval = 9,
+    /// The rate of its key is used up.
+    RateLimited = 10,
 }
 
 impl WaitReason {
@@ -174,6 +176,7 @@ impl WaitReason {
             7 => Self::Dependency,
             8 => Self::Frozen,
             9 => Self::Approval,
+            10 => Self::RateLimited,
             _ => Self::None,
         }
     }
@@ -220,6 +223,7 @@ pub struct NewJob {
     pub(crate) attempts_max: u16,
     pub(crate) run_at: Option<DateTime<Utc>>,
     pub(crate) unique_key: Option<String>,
+    pub(crate) rate_key: Option<String>,
     pub(crate) traceparent: Option<String>,
     pub(crate) after: Vec<(Parent, Until)>,
 }
@@ -244,6 +248,7 @@ impl NewJob {
             attempts_max: 3,
             run_at: None,
             unique_key: None,
+            rate_key: None,
             traceparent: None,
             after: Vec::new(),
         }
@@ -288,6 +293,13 @@ impl NewJob {
     #[must_use]
     pub fn unique_key(mut self, key: impl Into<String>) -> Self {
         self.unique_key = Some(key.into());
+        self
+    }
+
+    /// It starts no more often than the rate of this key admits, if there is one (see [`Limit::Rate`](crate::Limit::Rate)).
+    #[must_use]
+    pub fn rate_key(mut self, key: impl Into<String>) -> Self {
+        self.rate_key = Some(key.into());
         self
     }
 

@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::{
     AttemptRecord, Cancelled, Dependencies, EnqueueError, Enqueued, Explanation, JobFilter, JobId, JobRecord,
-    NewJob, QueueRecord, Retention, RetryRefused, Ring, Span, WorkerRecord, bell::Bell, cancel, dependency,
-    dependency::Released, enqueue, explain, freeze, history, inspect, pause, retry,
+    Limit, LimitError, LimitName, NewJob, QueueRecord, Retention, RetryRefused, Ring, Span, WorkerRecord,
+    bell::Bell, cancel, dependency, dependency::Released, enqueue, explain, freeze, history, inspect, limit,
+    pause, retry,
 };
 
 /// A handle on the queue's database; clones of the pool are cheap, so is this.
@@ -218,6 +219,32 @@ impl Queue {
         let opened = pause::resume(&mut *self.pool.acquire().await?, queue).await?;
         self.ring(Ring::of_queues([queue.to_owned()])).await;
         Ok(opened)
+    }
+
+    /// Sets a limit, in the place of one of the same name. It holds from now on, over any number of workers.
+    pub async fn set_limit(&self, limit: &Limit) -> Result<(), LimitError> {
+        limit::set(&mut *self.pool.acquire().await?, limit).await?;
+        self.ring_for(&limit.name()).await;
+        Ok(())
+    }
+
+    /// Removes a limit and answers whether there was one.
+    pub async fn clear_limit(&self, name: &LimitName) -> Result<bool, LimitError> {
+        let existed = limit::clear(&mut *self.pool.acquire().await?, name).await?;
+        self.ring_for(name).await;
+        Ok(existed)
+    }
+
+    /// All limits.
+    pub async fn limits(&self) -> Result<Vec<Limit>, sqlx::Error> {
+        limit::list(&mut *self.pool.acquire().await?).await
+    }
+
+    /// More may be allowed now; workers of other queues find out by polling.
+    async fn ring_for(&self, name: &LimitName) {
+        if let Some(queue) = name.queue() {
+            self.ring(Ring::of_queues([queue.to_owned()])).await;
+        }
     }
 
     /// A job, live or finished.

@@ -62,7 +62,7 @@ pub(crate) async fn release(
                 as r(id, fence, worker, delay, reason, note, how, class, waited)
         ), moved as (
             update queue.job j
-            set state = 0, fence = nextval('queue.fence'), worker = null, lease_expires_at = null,
+            set state = 0, fence = nextval('queue.fence'), worker = null, lease_expires_at = null, governed = null,
                 run_at = case when r.reason = 4 then j.run_at else now() + make_interval(secs => r.delay) end,
                 failures = j.failures + (r.how is not null)::int,
                 losses = case when r.reason = 4 then j.losses else 0 end,
@@ -110,7 +110,8 @@ pub(crate) async fn disown(
     let disowned = sqlx::query!(
         "-- queue.disown
         update queue.job
-        set state = 0, fence = nextval('queue.fence'), worker = null, lease_expires_at = null, reason = 4
+        set state = 0, fence = nextval('queue.fence'), worker = null, lease_expires_at = null, reason = 4,
+            governed = null
         where state = 1 and worker = $1 and queue = $2 and id <> all($3) and not cancel_requested",
         worker,
         queue,

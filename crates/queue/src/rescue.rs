@@ -112,9 +112,9 @@ pub(crate) async fn rescue(
         ), kept as (
             insert into queue.job_history
                 (id, fence, run_at, created_at, started_at, finished_at, worker, outcome, priority, attempt,
-                 attempts_max, failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent, note)
+                 attempts_max, failures, losses, crashes, tenant, queue, kind, payload, unique_key, rate_key, traceparent, note)
             select id, fence, run_at, created_at, started_at, now(), worker, 3, priority, attempt, attempts_max,
-                   failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent,
+                   failures, losses, crashes, tenant, queue, kind, payload, unique_key, rate_key, traceparent,
                    'cancelled; its worker was lost before it could answer'
             from gone
         )

@@ -33,7 +33,7 @@ with dying as materialized (
 ), moved as (
     update queue.job j
     set state = case when v.crashes_now >= $2::smallint then 3 else 0 end,
-        fence = nextval('queue.fence'), worker = null, lease_expires_at = null,
+        fence = nextval('queue.fence'), worker = null, lease_expires_at = null, governed = null,
         losses = v.losses_now, crashes = v.crashes_now,
         suspect = (v.dead or j.suspect) and not v.checkpointed,
         -- At once after the first loss; then with full jitter, at most a minute.

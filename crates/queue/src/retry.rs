@@ -104,10 +104,10 @@ async fn revive(conn: &mut PgConnection, id: JobId) -> Result<Ring, RetryRefused
         "-- queue.revive
         with back as (delete from queue.job_history where id = $1 returning *)
         insert into queue.job
-            (id, fence, queue, kind, tenant, priority, attempts_max, payload, unique_key, traceparent, created_at,
+            (id, fence, queue, kind, tenant, priority, attempts_max, payload, unique_key, rate_key, traceparent, created_at,
              attempt, awaited)
         select id, nextval('queue.fence'), queue, kind, tenant, priority, attempts_max, payload, unique_key,
-               traceparent, created_at, attempt,
+               rate_key, traceparent, created_at, attempt,
                exists (select from queue.dependency d where d.parent = back.id and d.outcome is null)
         from back returning queue",
         id.0

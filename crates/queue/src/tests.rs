@@ -1,6 +1,7 @@
 //! The engine's promises, each proved on a real Postgres: one file per family, named after what it attacks.
 
 mod cancelling;
+mod capping;
 mod child;
 mod claiming;
 mod crashing;
@@ -15,9 +16,11 @@ mod history;
 mod interleaving;
 mod leasing;
 mod planning;
+mod rating;
 mod rescuing;
 mod restarting;
 mod scheduling;
+mod sharing;
 mod stopping;
 mod support;
 mod timetables;

@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row, Transaction};
 
 use super::support::{Bench, Hand, act, bench, failure};
 use crate::{
-    Claimed, Done, Progress, Until, WaitReason, dependency, full_look, lease, outcome::Outcome, release,
-    rescue, schedule::fire,
+    Claimed, Done, Progress, Until, WaitReason, dependency, full_look, governed, lease, outcome::Outcome,
+    release, rescue, schedule::fire,
 };
 
 /// Buffers a claim of ten may touch: ten rows in three indexes and the heap, four lanes' heads, and some.
@@ -190,6 +190,8 @@ async fn run_hot_statements(bench: &Bench, hand: &mut Hand) {
     crate::claim::claim_suspect(&mut hand.conn, &"default".into(), hand.claimer).await.unwrap();
     fire::next_due_in(&mut hand.conn).await.unwrap();
     fire::fire_due(&mut hand.conn).await.unwrap();
+    governed::line_up(&mut hand.conn, "default").await.unwrap();
+    governed::dissolve(&mut hand.conn).await.unwrap();
 }
 
 /// The generic plans of all statements that are prepared on the connection, by the name in their first line.
@@ -233,7 +235,9 @@ fn check_plan(title: &str, plan: &Value) {
             );
             // A scan without a condition reads the whole index.
             assert!(
-                node.get("Index Cond").is_some() || node["Index Name"] == "job_lease",
+                node.get("Index Cond").is_some()
+                    || node["Index Name"] == "job_lease"
+                    || node["Index Name"] == "job_line",
                 "{title}\n{plan:#}"
             );
         }
@@ -247,7 +251,7 @@ fn check_plan(title: &str, plan: &Value) {
         }
     }
     let wanted: &[&str] = match title {
-        "queue.claim" => &["job_ready", "job_pkey"],
+        "queue.claim" | "queue.line_up" => &["job_ready", "job_pkey"],
         "queue.claim_suspect" => &["job_suspect", "job_pkey"],
         "queue.oldest_suspect" => &["job_suspect"],
         "queue.finish" | "queue.renew" | "queue.release" => &["job_pkey"],
@@ -256,6 +260,7 @@ fn check_plan(title: &str, plan: &Value) {
         "queue.bury" | "queue.disown" => &["job_lease"],
         "queue.find_waiters" => &["dependency_parent"],
         "queue.sweep" | "queue.watch" | "queue.look_after_waiters" => &["dependency_open", "job_pkey"],
+        "queue.dissolve" => &["job_line", "job_pkey"],
         _ => &[],
     };
     for index in wanted {
@@ -268,7 +273,18 @@ async fn check_plans(bench: &Bench) {
     run_hot_statements(bench, &mut hand).await;
     let plans = plans(&mut hand.conn).await;
     let titles: Vec<&str> = plans.iter().map(|(title, _)| title.as_str()).collect();
-    let engine = ["claim", "finish", "renew", "release", "rescue", "rescue_cancelled", "bury", "disown"];
+    let engine = [
+        "claim",
+        "finish",
+        "renew",
+        "release",
+        "rescue",
+        "rescue_cancelled",
+        "bury",
+        "disown",
+        "line_up",
+        "dissolve",
+    ];
     let of_dependencies = ["find_waiters", "settle_dependencies", "sweep", "watch", "look_after_waiters"];
     let of_schedules = ["next_due", "lock_due"];
     for hot in engine.into_iter().chain(of_dependencies).chain(of_schedules) {

@@ -15,7 +15,7 @@ use crate::{
     connection::{Dedicated, is_outage, unless, within},
     freeze,
     full_look::{self, FullLook},
-    history,
+    governed, history,
     rescue::{self, Census, RESCUED_MAX},
 };
 
@@ -29,6 +29,7 @@ pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
         trusted_from: Instant::now(),
         mark: full_look::BEGINNING,
         full_look: FullLook::due(),
+        lines_look: FullLook::due(),
         shared,
     };
     let pause = || LOOK_EVERY.mul_f64(rand::random_range(0.8..1.2));
@@ -47,6 +48,7 @@ struct Rescuer {
     /// Leases that ended before this were seen to by an earlier look.
     mark: DateTime<Utc>,
     full_look: FullLook,
+    lines_look: FullLook,
 }
 
 impl Rescuer {
@@ -55,6 +57,7 @@ impl Rescuer {
         if frozen {
             freeze::sweep(self.conn.get().await?).await?;
         }
+        self.dissolve_lines().await?;
         if Instant::now() < self.trusted_from {
             return Ok(());
         }
@@ -90,6 +93,15 @@ impl Rescuer {
             if let Some(claimer) = self.shared.wakes.get(&job.queue) {
                 claimer.notify_one();
             }
+        }
+        Ok(())
+    }
+
+    async fn dissolve_lines(&mut self) -> Result<(), sqlx::Error> {
+        if self.lines_look.begin() {
+            let began = Instant::now();
+            governed::dissolve(self.conn.get().await?).await?;
+            self.lines_look.took(began.elapsed());
         }
         Ok(())
     }
