@@ -10,7 +10,7 @@ use database::{
     passwords::PasswordError, tenant::TenantError,
 };
 use jobs::connector_registry::RegistryError;
-use queue::{DependencyError, EnqueueError, RetryRefused, ScheduleError, WorkerError};
+use queue::{DependencyError, EnqueueError, LimitError, RetryRefused, ScheduleError, WorkerError};
 
 use crate::config::{ConfigError, Fault};
 
@@ -147,6 +147,7 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_enqueue))
         .or_else(|| error.downcast_ref().and_then(of_retry))
         .or_else(|| error.downcast_ref().and_then(of_schedule))
+        .or_else(|| error.downcast_ref().and_then(of_limit))
         .or_else(|| error.downcast_ref().and_then(of_control))
         .or_else(|| error.downcast_ref().and_then(of_migrate))
         .or_else(|| error.downcast_ref().and_then(of_worker))
@@ -199,6 +200,9 @@ fn of_schedule(error: &ScheduleError) -> Option<Exit> {
         ScheduleError::Database(_) => None,
         _ => Some(Exit::Usage),
     }
+fn of_limit(error: &LimitError) -> Option<Exit> {
+    // Of a database's error, the error below has a say.
+    (!matches!(error, LimitError::Database(_))).then_some(Exit::Usage)
 }
 
 fn of_control(error: &ControlError) -> Option<Exit> {

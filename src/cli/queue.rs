@@ -1,4 +1,6 @@
-//! `tenure queue list|pause|resume`.
+//! `tenure queue list|pause|resume|limit`.
+
+mod limit;
 
 use std::io;
 
@@ -36,6 +38,9 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Caps on what runs at once, rates of starting, turns between tenants
+    #[command(subcommand)]
+    Limit(limit::Command),
 }
 
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
@@ -69,6 +74,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
                         dry_run: *dry_run,
                     })?;
                 }
+                Command::Limit(command) => return limit::run(command, context, control).await,
             }
             Ok(Exit::Ok)
         }))
@@ -89,7 +95,8 @@ impl Answer for Listed {
         if self.queues.is_empty() {
             return page.line("no queue holds a job");
         }
-        let header = ["QUEUE", "READY", "OLDEST", "SCHEDULED", "RUNNING", "WAITING", "QUARANTINED", "PAUSED"];
+        let header =
+            ["QUEUE", "READY", "OLDEST", "SCHEDULED", "RUNNING", "CAP", "WAITING", "QUARANTINED", "PAUSED"];
         let mut table = Table::new(header);
         for queue in &self.queues {
             let counts =
@@ -107,6 +114,7 @@ impl Answer for Listed {
                 queue.oldest_ready_secs.map_or_else(|| "-".to_owned(), age),
                 scheduled,
                 running,
+                queue.running_max.map_or_else(|| "-".to_owned(), |max| max.to_string()),
                 waiting,
                 quarantined,
                 paused.unwrap_or_else(|| "-".to_owned()),

@@ -147,6 +147,8 @@ mod tests {
             paused_at: None,
             paused_by: None,
             pause_reason: None,
+            governed: false,
+            running_max: None,
             ready,
             scheduled: 0,
             running: 2,

@@ -136,3 +136,56 @@ async fn a_job_waits_for_others_and_both_sides_tell() {
     bench.ok(&["job", "retry", &waiter]);
     assert_eq!(state(&waiter), "waiting");
 }
+
+#[tokio::test]
+async fn limits_are_set_listed_and_cleared() {
+    let bench = Bench::with_database().await;
+    bench.ok(&["tenant", "create", "acme", "--wait"]);
+    let set = |arguments: &[&str]| bench.ok(&[&["queue", "limit", "set"], arguments].concat());
+    let cap = ["--queue", "local", "--running", "5"];
+    assert!(set(&[&cap[..], &["--dry-run"]].concat()).starts_with("would be set"));
+    assert_eq!(bench.ok(&["queue", "limit", "list"]), "there is no limit\n", "a dry run does nothing");
+    assert_eq!(set(&cap), "is set: all jobs (local): 5 running\n");
+    set(&["--tenant", "acme", "--running", "2"]);
+    set(&["--tenant", "acme", "--weight", "3"]);
+    set(&["--key", "api.example.com", "--rate", "100/1m", "--burst", "5"]);
+    set(&["--queue", "local", "--fair"]);
+    insta::assert_snapshot!(bench.ok(&["queue", "limit", "list"]), @"
+    QUEUE         OF                        ALLOWED
+    all together  tenant acme               2 running
+    local         all jobs                  5 running
+    all together  rate key api.example.com  100 starts in 60s, burst 5
+    each          tenant acme               3 in a round
+    local         all tenants               turns
+    ");
+    let queues = bench.json(&["queue", "list"])["queues"].clone();
+    assert_eq!((queues[0]["running_max"].as_i64(), queues[0]["governed"].as_bool()), (Some(5), Some(true)));
+    let listed = bench.json(&["queue", "limit", "list"])["limits"].clone();
+    let rate = listed.as_array().unwrap().iter().find(|limit| limit["limit"] == "rate").unwrap();
+    assert_eq!((rate["per_secs"].as_f64(), rate["burst"].as_i64()), (Some(60.0), Some(5)));
+
+    let clear = |arguments: &[&str]| bench.run(&[&["queue", "limit", "clear"], arguments].concat());
+    assert_eq!(clear(&["--queue", "local", "--dry-run"]).code, Some(0));
+    assert_eq!(clear(&["--queue", "local"]).stdout, "is cleared: all jobs (local): 5 running\n");
+    assert_eq!(clear(&["--queue", "local"]).code, Some(3), "it was cleared");
+    for rest in [&["--tenant", "acme"][..], &["--tenant", "acme", "--weight"], &["--key", "api.example.com"]]
+    {
+        assert_eq!(clear(rest).code, Some(0), "{rest:?}");
+    }
+    assert_eq!(clear(&["--queue", "local", "--fair"]).code, Some(0));
+    assert_eq!(bench.ok(&["queue", "limit", "list"]), "there is no limit\n");
+}
+
+#[tokio::test]
+async fn a_limit_that_would_stop_everything_is_refused_with_the_way_out() {
+    let bench = Bench::with_database().await;
+    let set = |arguments: &[&str]| bench.run(&[&["queue", "limit", "set"], arguments].concat());
+    let zero = set(&["--queue", "local", "--running", "0"]);
+    assert_eq!(zero.code, Some(2), "{zero:#?}");
+    assert!(zero.stderr.contains("to stop a queue, pause it"), "{}", zero.stderr);
+    assert_eq!(set(&["--running", "5"]).code, Some(2), "everything at once");
+    assert_eq!(set(&["--key", "k", "--rate", "fast"]).code, Some(2));
+    assert_eq!(set(&["--queue", "local"]).code, Some(2), "nothing is limited");
+    assert_eq!(set(&["--tenant", "nobody", "--running", "5"]).code, Some(3));
+    assert_eq!(bench.json(&["queue", "limit", "list"])["limits"], serde_json::json!([]));
+}
