@@ -74,10 +74,10 @@ begin
     ), kept as (
         insert into queue.job_history
             (id, fence, run_at, created_at, started_at, finished_at, worker, outcome, priority, attempt, attempts_max,
-             failures, losses, crashes, tenant, queue, kind, payload, unique_key, traceparent, note)
+             failures, losses, crashes, tenant, queue, kind, payload, unique_key, rate_key, traceparent, note)
         select g.id, g.fence, g.run_at, g.created_at, g.started_at, now(), g.worker, 2, g.priority, g.attempt,
                g.attempts_max, g.failures, g.losses, g.crashes, g.tenant, g.queue, g.kind, g.payload, g.unique_key,
-               g.traceparent,
+               g.rate_key, g.traceparent,
                format('its dependency, job %s, %s', g.culprit, case g.culprit_outcome
                    when 2 then 'failed' when 3 then 'was cancelled' else 'is gone: how it ended is not known' end)
         from gone g

@@ -61,6 +61,7 @@ declare
     workers  bigint;
     ahead    bigint;
     free     bigint;
+    blocked  record;
 begin
     select * into j from queue.job where id = job_id;
     if not found then
@@ -118,7 +119,8 @@ begin
         since := coalesce((select max(c.at) from queue.reason_change c where c.job = job_id), j.created_at);
         until := j.run_at;
         reason := case j.reason when 1 then 'retry_backoff' when 6 then 'retry_backoff' when 2 then 'throttled'
-            when 3 then 'snoozed' when 5 then 'no_live_worker' when 9 then 'awaiting_approval' else 'scheduled' end;
+            when 3 then 'snoozed' when 5 then 'no_live_worker' when 9 then 'awaiting_approval'
+            when 10 then 'throttled' else 'scheduled' end;
         evidence := case when reason = 'no_live_worker'
             then jsonb_build_object('queue', j.queue, 'kind', j.kind, 'note', j.note)
             else jsonb_build_object('failures', j.failures, 'attempts_max', j.attempts_max, 'note', j.note) end;
@@ -141,14 +143,41 @@ begin
         return next; return;
     end if;
 
+    -- Caps and rates of a governed queue, the queue's own before those of the tenant.
+    select b.* into blocked from queue.blocked_by_limit(job_id) b order by b.cap_or_rate, b.tenant is not null or b.each_tenant limit 1;
+    if found and blocked.cap_or_rate = 'cap' then
+        reason := 'cap_full';
+        evidence := jsonb_build_object('queue', nullif(blocked.queue, '*'), 'tenant', blocked.tenant,
+            'each_tenant', blocked.each_tenant, 'allowed', blocked.allowed, 'held_by', (
+                select jsonb_agg(jsonb_build_object('job', h.id::text, 'worker', coalesce(o.name, h.worker::text),
+                    'lease_expires_at', h.lease_expires_at) order by h.id)
+                from queue.job h left join queue.worker o on o.id = h.worker
+                where h.id = any(blocked.held_by[:10])));
+        return next; return;
+    elsif found then
+        reason := 'throttled'; until := blocked.until;
+        evidence := jsonb_build_object('key', blocked.key, 'note', format('the rate of %s is used up', blocked.key));
+        return next; return;
+    end if;
+
     -- In the order in which lanes are drawn: by the due time, later by a minute for each step of lower priority.
     select count(*) into ahead from (
         select from generate_series(0, 3) as lane(priority), lateral (
             select from queue.job o
             where o.queue = j.queue and o.priority = lane.priority and o.state = 0 and not o.suspect
-              and (o.run_at, o.id) < (least(now(), j.run_at + (j.priority - lane.priority) * interval '60 s'), j.id)
+              and o.governed is null and (o.run_at, o.id) < (least(now(), j.run_at + (j.priority - lane.priority) * interval '60 s'), j.id)
             limit 10001) found
         limit 10001) counted;
+    -- In a governed queue its own tenant's line, whose length another's jobs do not change.
+    if j.governed then
+        select ahead + count(*) into ahead from (
+            select from queue.job o
+            where o.queue = j.queue and o.state = 0 and not o.suspect and o.governed
+              and coalesce(o.tenant, '00000000-0000-0000-0000-000000000000')
+                  = coalesce(j.tenant, '00000000-0000-0000-0000-000000000000')
+              and (o.run_at + o.priority * interval '60 s', o.id) < (j.run_at + j.priority * interval '60 s', j.id)
+            limit 10001) counted;
+    end if;
     reason := 'behind';
     evidence := jsonb_build_object('ahead', least(ahead, 10000), 'more', ahead > 10000, 'workers', workers,
         'free_slots', greatest(free, 0));

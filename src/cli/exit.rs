@@ -200,6 +200,8 @@ fn of_schedule(error: &ScheduleError) -> Option<Exit> {
         ScheduleError::Database(_) => None,
         _ => Some(Exit::Usage),
     }
+}
+
 fn of_limit(error: &LimitError) -> Option<Exit> {
     // Of a database's error, the error below has a say.
     (!matches!(error, LimitError::Database(_))).then_some(Exit::Usage)

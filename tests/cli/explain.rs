@@ -8,7 +8,7 @@ use crate::support::Bench;
 
 /// A worker that lives and knows the kind, and one due job of a tenant: what each case starts from.
 const SETTING: &str = "truncate queue.worker, queue.job, queue.queue, queue.frozen_tenant,
-    queue.dependency;
+    queue.dependency, queue.governed, queue.cap;
     insert into queue.worker (name, host, pid, version, queues, slots, kinds)
     values ('w-1', 'here', 1, '1', '{local}', 4, '{tenant_provision}');
     insert into queue.job (id, queue, kind, tenant, payload, run_at)
@@ -51,6 +51,13 @@ const CASES: &[(Reason, &str)] = &[
     ),
     (Reason::NoLiveWorker, "update queue.worker set ended_at = now()"),
     (Reason::Isolation, "update queue.job set suspect = true"),
+    (
+        Reason::CapFull,
+        "insert into queue.governed (queue) values ('local');
+         insert into queue.cap (queue, running_max) values ('local', 1);
+         insert into queue.job (id, queue, kind, payload, state, governed, worker, lease_expires_at)
+         values (3, 'local', 'tenant_provision', '{}', 1, true, (select id from queue.worker), now() + interval '30 s')",
+    ),
     (Reason::Behind, "select 1"),
 ];
 

@@ -138,17 +138,20 @@ impl<'a> Columns<'a> {
 async fn insert(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<i64>, sqlx::Error> {
     let c = Columns::of(jobs.iter());
     // Due jobs of governed queues go into their tenants' lines at once (see `governed`); for others that column stays null.
+    // Jobs of frozen tenants wait from the beginning (see `freeze`).
     // The rows of one `insert … select unnest` are written, and returned, in the order of the arrays.
     sqlx::query_scalar!(
         "-- queue.enqueue
         insert into queue.job
-            (queue, kind, tenant, priority, attempts_max, run_at, payload, traceparent, rate_key, governed)
+            (queue, kind, tenant, priority, attempts_max, run_at, payload, traceparent, rate_key, state, reason, governed)
         select queue, kind, tenant, priority, attempts_max, coalesce(run_at, now()), payload, traceparent, rate_key,
+               case when tenant = any(f.tenants) then 2 else 0 end, case when tenant = any(f.tenants) then 8 else 0 end,
                nullif(coalesce(run_at <= now(), true) and (queue = any(g.queues) or '*' = any(g.queues)), false)
         from unnest($1::text[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::timestamptz[],
                     $7::jsonb[], $8::text[], $9::text[])
             as n(queue, kind, tenant, priority, attempts_max, run_at, payload, traceparent, rate_key)
         cross join (select array_agg(queue) as queues from queue.governed) as g
+        cross join (select array_agg(tenant) as tenants from queue.frozen_tenant) as f
         returning id",
         &c.queues as _,
         &c.kinds as _,
@@ -209,11 +212,14 @@ async fn insert_unique(
         ), i as (
             insert into queue.job
                 (id, queue, kind, tenant, priority, attempts_max, run_at, payload, unique_key, traceparent, rate_key,
-                 governed)
+                 state, reason, governed)
             select id, queue, kind, tenant, priority, attempts_max, coalesce(run_at, now()), payload, unique_key,
                    traceparent, rate_key,
+                   case when tenant = any(f.tenants) then 2 else 0 end, case when tenant = any(f.tenants) then 8 else 0 end,
                    nullif(coalesce(run_at <= now(), true) and (queue = any(g.queues) or '*' = any(g.queues)), false)
-            from n cross join (select array_agg(queue) as queues from queue.governed) as g
+            from n
+            cross join (select array_agg(queue) as queues from queue.governed) as g
+            cross join (select array_agg(tenant) as tenants from queue.frozen_tenant) as f
             order by kind, unique_key, ordinal
             on conflict (kind, unique_key) where unique_key is not null do nothing
             returning id

@@ -49,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of precedence.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Quarantined,
         Self::LeaseHeld,
         Self::TenantFrozen,
@@ -62,6 +62,7 @@ impl Reason {
         Self::AwaitingApproval,
         Self::NoLiveWorker,
         Self::Isolation,
+        Self::CapFull,
         Self::Behind,
     ];
 }
@@ -190,7 +191,11 @@ impl fmt::Display for Explanation {
                 write!(f, "no living worker claims{queue}{kind}")
             }
             Reason::Isolation => f.write_str("it ran when a worker died, and waits to run alone"),
-            Reason::CapFull => write!(f, "as many run as are allowed{}", self.with(": ", "limit")),
+            Reason::CapFull => {
+                let of_queue = self.with(" in the queue ", "queue");
+                let of_tenant = self.with(" for the tenant ", "tenant");
+                write!(f, "as many run as are allowed{of_queue}{of_tenant}{}", self.with(": ", "allowed"))
+            }
             Reason::Behind => {
                 let free = self.with(", free slots: ", "free_slots");
                 write!(

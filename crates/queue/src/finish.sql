@@ -19,14 +19,17 @@ with ending as (
     insert into queue.attempt (job, fence, started_at, finished_at, worker, number, outcome, class, error)
     select id, fence, started_at, now(), worker, attempt, how, class, error from gone where error is not null
 ), followed as (
-    insert into queue.job (queue, kind, tenant, priority, attempts_max, run_at, payload, unique_key, traceparent, rate_key)
+    insert into queue.job
+        (queue, kind, tenant, priority, attempts_max, run_at, payload, unique_key, traceparent, rate_key, state, reason)
     select n.queue, n.kind, n.tenant, n.priority, n.attempts_max, coalesce(n.run_at, now()), n.payload, n.unique_key,
-           n.traceparent, n.rate_key
+           n.traceparent, n.rate_key, case when n.tenant = any(f.tenants) then 2 else 0 end,
+           case when n.tenant = any(f.tenants) then 8 else 0 end
     from unnest($9::bigint[], $10::text[], $11::text[], $12::uuid[], $13::smallint[], $14::smallint[],
                 $15::timestamptz[], $16::jsonb[], $17::text[], $18::text[], $19::text[])
         as n(parent, queue, kind, tenant, priority, attempts_max, run_at, payload, unique_key, traceparent,
              rate_key)
     join gone on gone.id = n.parent
+    cross join (select array_agg(tenant) as tenants from queue.frozen_tenant) as f
     on conflict (kind, unique_key) where unique_key is not null do nothing
 )
 select id as "id!", outcome as "outcome!", awaited as "awaited!" from gone

@@ -1,7 +1,8 @@
 //! Holding back everything of one tenant: its jobs wait, none is lost, none is claimed.
 //!
-//! A frozen tenant is no filter that every claim must skip over: its ready jobs are moved to `waiting`. What is enqueued
-//! or comes back meanwhile is moved by the rescuer's next look.
+//! A frozen tenant is no filter that every claim must skip over: its ready jobs are moved to `waiting`, and what is
+//! enqueued meanwhile waits from the beginning. What comes back from an attempt that was running is moved by the rescuer's
+//! next look, a quarter of a second later.
 
 use sqlx::PgConnection;
 use uuid::Uuid;

@@ -105,11 +105,14 @@ async fn revive(conn: &mut PgConnection, id: JobId) -> Result<Ring, RetryRefused
         with back as (delete from queue.job_history where id = $1 returning *)
         insert into queue.job
             (id, fence, queue, kind, tenant, priority, attempts_max, payload, unique_key, rate_key, traceparent, created_at,
-             attempt, awaited)
+             attempt, state, reason, awaited)
         select id, nextval('queue.fence'), queue, kind, tenant, priority, attempts_max, payload, unique_key,
-               rate_key, traceparent, created_at, attempt,
+               rate_key, traceparent, created_at, attempt, case when is_frozen then 2 else 0 end,
+               case when is_frozen then 8 else 0 end,
                exists (select from queue.dependency d where d.parent = back.id and d.outcome is null)
-        from back returning queue",
+        from back, lateral (
+            select exists (select from queue.frozen_tenant f where f.tenant = back.tenant) as is_frozen) as f
+        returning queue",
         id.0
     )
     .fetch_one(&mut *conn)

@@ -187,6 +187,9 @@ pub enum ScheduleError {
     /// The window has a fraction of a second.
     #[error("a jitter window is a whole number of seconds")]
     JitterNotWhole,
+    /// Every fire's job stands alone.
+    #[error("a schedule's job cannot wait for other jobs: let it enqueue them as its follow-ups")]
+    JobWaits,
     /// More missed fires would be made up for at once than may be.
     #[error("at most {MISSED_MAX} missed fires are made up for at once, not {0}")]
     TooManyMissed(u16),

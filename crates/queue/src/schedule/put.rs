@@ -69,6 +69,9 @@ fn check(new: &NewSchedule, now: DateTime<Utc>) -> Result<(), ScheduleError> {
     if i64::try_from(jitter.as_secs()).map_or(true, |window| window > interval) {
         return Err(ScheduleError::JitterTooLong { jitter_secs: jitter.as_secs(), interval_secs: interval });
     }
+    if !job.after.is_empty() {
+        return Err(ScheduleError::JobWaits);
+    }
     if job.payload().len() > PAYLOAD_BYTES_MAX {
         let bytes = job.payload().len();
         return Err(ScheduleError::Job(EnqueueError::PayloadTooLarge { kind: job.kind.clone(), bytes }));

@@ -182,17 +182,22 @@ async fn a_frozen_tenants_jobs_wait_and_go_on_when_it_is_thawed() {
     assert_eq!(bench.queue.freeze(TENANT, "ada", "why").await.unwrap(), 1);
     assert_eq!(bench.queue.freeze(TENANT, "ada", "why").await.unwrap(), 0, "again is harmless");
     let second = of_tenant(&bench).await;
-    crate::freeze::sweep(&mut bench.conn().await).await.unwrap();
-    for id in [first, second] {
+    let third = bench.queue.enqueue(act("x").tenant(TENANT).unique_key("k")).await.unwrap().id;
+    let parent = bench.enqueue("parent").await;
+    let mut hand = Hand::new(&bench).await;
+    for claimed in hand.claim(10).await {
+        let follow_up = crate::Done::new().follow_up(act("follow-up").tenant(TENANT));
+        assert!(claimed.id == other || claimed.id == parent);
+        assert!(hand.end(&claimed, Outcome::Succeeded(follow_up)).await);
+    }
+    assert!(hand.claim(10).await.is_empty(), "what is enqueued meanwhile waits from the beginning");
+    for id in [first, second, third] {
         assert_eq!(bench.state(id).await, State::Waiting);
     }
-    let mut hand = Hand::new(&bench).await;
-    let claimed: Vec<JobId> = hand.claim(10).await.iter().map(|job| job.id).collect();
-    assert_eq!(claimed, [other]);
-    assert_eq!(bench.queue.thaw(TENANT).await.unwrap(), Some(2));
+    assert_eq!(bench.queue.thaw(TENANT).await.unwrap(), Some(5), "three and two follow-ups");
     assert_eq!(bench.queue.thaw(TENANT).await.unwrap(), None);
     hand.lanes.look_from_the_beginning_in(Duration::ZERO);
-    assert_eq!(hand.claim(10).await.len(), 2);
+    assert_eq!(hand.claim(10).await.len(), 5);
 }
 
 /// The reasons of a job's timeline with their length in minutes.
