@@ -15,6 +15,7 @@ mod hanging;
 mod history;
 mod interleaving;
 mod leasing;
+mod model;
 mod planning;
 mod rating;
 mod rescuing;
