@@ -20,7 +20,7 @@ pub enum Cancelled {
 
 /// Cancels a waiting job at once and asks a running one to stop.
 ///
-/// The row is locked first: between a look and a deed the job could be claimed.
+/// Between two statements it may be claimed, or handed back: then they are repeated.
 ///
 /// Answers also what became of those that waited for it.
 pub(crate) async fn cancel(
@@ -28,21 +28,57 @@ pub(crate) async fn cancel(
     id: JobId,
     by: &str,
 ) -> Result<(Cancelled, Released), sqlx::Error> {
-    let asked = sqlx::query!(
+    loop {
+        if !ask(conn, &[id.0], by).await?.is_empty() {
+            return Ok((Cancelled::Told, Released::default()));
+        }
+        if let Some(gone) = call_off(conn, &[id.0], by).await?.pop() {
+            let released = dependency::release_cancelled(conn, gone.awaited.then_some(id.0)).await;
+            return Ok((Cancelled::Never, released));
+        }
+        let is_live = sqlx::query_scalar!(
+            r#"-- queue.is_live
+            select exists (select from queue.job where id = $1) as "live!""#,
+            id.0
+        )
+        .fetch_one(&mut *conn)
+        .await?;
+        if !is_live {
+            return Ok((Cancelled::NotLive, Released::default()));
+        }
+    }
+}
+
+/// Asks those of the jobs to stop that are running, and answers which.
+pub(crate) async fn ask(conn: &mut PgConnection, ids: &[i64], by: &str) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
         "-- queue.ask_to_cancel
-        update queue.job set cancel_requested = true, note = $2 where id = $1 and state = 1",
-        id.0,
+        update queue.job set cancel_requested = true, note = $2 where id = any($1) and state = 1 returning id",
+        ids,
         format!("cancellation asked for by {by}")
     )
-    .execute(&mut *conn)
-    .await?;
-    if asked.rows_affected() == 1 {
-        return Ok((Cancelled::Told, Released::default()));
-    }
-    let gone = sqlx::query_scalar!(
+    .fetch_all(conn)
+    .await
+}
+
+/// A job that was cancelled before it began.
+pub(crate) struct CalledOff {
+    pub id: i64,
+    /// Others wait for it: they are released once this is committed.
+    pub awaited: bool,
+}
+
+/// Cancels those of the jobs that are not running, and answers which.
+pub(crate) async fn call_off(
+    conn: &mut PgConnection,
+    ids: &[i64],
+    by: &str,
+) -> Result<Vec<CalledOff>, sqlx::Error> {
+    sqlx::query_as!(
+        CalledOff,
         "-- queue.cancel
         with gone as (
-            delete from queue.job where id = $1 and state <> 1 returning *
+            delete from queue.job where id = any($1) and state <> 1 returning *
         ), kept as (
             insert into queue.job_history
                 (id, fence, run_at, created_at, started_at, finished_at, worker, outcome, priority, attempt,
@@ -51,22 +87,10 @@ pub(crate) async fn cancel(
                    attempts_max, failures, losses, crashes, tenant, queue, kind, payload, unique_key, rate_key, traceparent, $2
             from gone
         )
-        select awaited from gone",
-        id.0,
+        select id, awaited from gone",
+        ids,
         format!("cancelled by {by}")
     )
-    .fetch_optional(&mut *conn)
-    .await?;
-    if let Some(awaited) = gone {
-        return Ok((Cancelled::Never, dependency::release_cancelled(conn, awaited.then_some(id.0)).await));
-    }
-    // It may have been claimed, or handed back, between the two statements.
-    let live = sqlx::query_scalar!(
-        r#"-- queue.is_live
-        select exists (select from queue.job where id = $1) as "live!""#,
-        id.0
-    )
-    .fetch_one(&mut *conn)
-    .await?;
-    if live { Box::pin(cancel(conn, id, by)).await } else { Ok((Cancelled::NotLive, Released::default())) }
+    .fetch_all(conn)
+    .await
 }

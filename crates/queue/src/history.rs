@@ -10,6 +10,8 @@ use chrono::{Days, NaiveDate};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tracing::info;
 
+use crate::bulk;
+
 const TABLES: [&str; 3] = ["job_history", "attempt", "reason_change"];
 
 /// How many days ahead of today have their partition.
@@ -100,7 +102,8 @@ async fn make_partition(conn: &mut PgConnection, table: &str, day: NaiveDate) ->
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(conn).await.map(drop)
 }
 
-/// Drops the partitions of days that ended longer ago than the retention, and expired idempotency keys.
+/// Drops the partitions of days that ended longer ago than the retention, the bulk operations of that time, and expired
+/// idempotency keys.
 ///
 /// While another process is at it, it has the partitions to itself.
 pub(crate) async fn drop_expired(conn: &mut PgConnection, retention: Retention) -> Result<(), sqlx::Error> {
@@ -120,9 +123,11 @@ pub(crate) async fn drop_expired(conn: &mut PgConnection, retention: Retention) 
         dropped?;
     }
     sqlx::query!("-- queue.forget_keys\ndelete from queue.idempotency_key where expires_at < now()")
-        .execute(conn)
-        .await
-        .map(drop)
+        .execute(&mut *conn)
+        .await?;
+    // A century is for ever, and Postgres can still subtract it.
+    let days = i32::try_from(retention.days).unwrap_or(i32::MAX).min(36_500);
+    bulk::forget(conn, days).await
 }
 
 async fn drop_partitions(conn: &mut PgConnection, retention: Retention) -> Result<(), sqlx::Error> {

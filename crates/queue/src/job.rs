@@ -32,6 +32,13 @@ impl Serialize for JobId {
     }
 }
 
+impl<'de> Deserialize<'de> for JobId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not a job's id")))
+    }
+}
+
 /// The number of one attempt's lease. Of two attempts of a job, the later one has the larger fence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fence(pub i64);
@@ -63,6 +70,17 @@ impl Priority {
     pub(crate) fn code(self) -> i16 {
         self as i16
     }
+
+    /// The name used in JSON and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
 }
 
 /// A state of a job, live (the first four) or finished.
@@ -86,6 +104,26 @@ pub enum State {
 }
 
 impl State {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Ready,
+        Self::Running,
+        Self::Waiting,
+        Self::Quarantined,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The code in its table.
+    pub(crate) fn code(self) -> i16 {
+        match self {
+            Self::Ready => 0,
+            Self::Running | Self::Succeeded => 1,
+            Self::Waiting | Self::Failed => 2,
+            Self::Quarantined | Self::Cancelled => 3,
+        }
+    }
+
     pub(crate) fn live(code: i16) -> Self {
         match code {
             0 => Self::Ready,
@@ -142,7 +180,7 @@ pub enum WaitReason {
     Backoff = 1,
     /// The other side asked for a pause.
     Throttled = 2,
-    /// The job asked to go on later.
+    /// The job, or an operator, asked that it go on later.
     Snoozed = 3,
     /// Its worker was told to stop.
     HandedBack = 4,

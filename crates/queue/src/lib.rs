@@ -40,6 +40,7 @@
 mod attempt;
 mod backoff;
 mod bell;
+mod bulk;
 mod cancel;
 mod claim;
 mod connection;
@@ -60,10 +61,13 @@ mod outcome;
 mod pause;
 mod presence;
 mod queue;
+mod refusal;
 mod release;
+mod reprioritise;
 mod rescue;
 mod retry;
 mod schedule;
+mod snooze;
 mod worker;
 
 #[cfg(test)]
@@ -72,6 +76,9 @@ mod tests;
 pub use attempt::{Attempt, Progress};
 pub use backoff::Backoff;
 pub use bell::Ring;
+pub use bulk::{
+    BulkAction, BulkError, BulkFilter, BulkOutcome, BulkPlan, BulkPreview, BulkProgress, BulkRefused,
+};
 pub use cancel::Cancelled;
 pub use claim::Claimed;
 pub use dependency::{
@@ -87,6 +94,7 @@ pub use limit::{CapOn, Limit, LimitError, LimitName};
 pub use measure::{HeldSnapshot, MeasureError, MeasureOptions, Measured, Percentiles, measure};
 pub use outcome::{Done, FailureClass, FanOutTooLarge, JobError};
 pub use queue::{Queue, QueueError};
+pub use refusal::ChangeRefused;
 pub use retry::RetryRefused;
 pub use schedule::{
     BACKFILL_COUNTED_MAX, BACKFILL_MAX, Backfilled, CRON_CHARS_MAX, FireRecord, How, LATE_MAX, MISSED_MAX,

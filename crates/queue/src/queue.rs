@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{
     Connection, PgConnection, PgPool,
     migrate::MigrateError,
@@ -10,10 +11,11 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::{
-    AttemptRecord, Cancelled, Dependencies, EnqueueError, Enqueued, Explanation, JobFilter, JobId, JobRecord,
-    Limit, LimitError, LimitName, NewJob, QueueRecord, Retention, RetryRefused, Ring, Span, WorkerRecord,
-    bell::Bell, cancel, dependency, dependency::Released, enqueue, explain, freeze, history, inspect, limit,
-    pause, retry,
+    Attempt, AttemptRecord, BulkAction, BulkError, BulkFilter, BulkOutcome, BulkPlan, BulkPreview,
+    BulkProgress, Cancelled, ChangeRefused, Dependencies, EnqueueError, Enqueued, Explanation, JobFilter,
+    JobId, JobRecord, Limit, LimitError, LimitName, NewJob, Priority, QueueRecord, Retention, RetryRefused, Ring, Span,
+    WorkerRecord, bell::Bell, bulk, cancel, dependency, dependency::Released, enqueue, explain, freeze, history, inspect,
+    limit, pause, reprioritise, retry, snooze,
 };
 
 /// A handle on the queue's database; clones of the pool are cheap, so is this.
@@ -207,6 +209,72 @@ impl Queue {
     /// What has kept the job from its enqueueing to now, or to its end.
     pub async fn timeline(&self, id: JobId) -> Result<Vec<Span>, sqlx::Error> {
         explain::timeline(&mut *self.pool.acquire().await?, id).await
+    }
+
+    /// Lets a job that is ready run no earlier than this, by the database's clock. `by` names who asked.
+    pub async fn snooze(&self, id: JobId, until: DateTime<Utc>, by: &str) -> Result<(), ChangeRefused> {
+        snooze::snooze_one(&mut *self.pool.acquire().await?, id, until, by).await
+    }
+
+    /// Gives a job that is ready or waits another priority.
+    pub async fn reprioritise(&self, id: JobId, to: Priority) -> Result<(), ChangeRefused> {
+        let queue = reprioritise::reprioritise_one(&mut *self.pool.acquire().await?, id, to).await?;
+        self.ring(Ring::of_queues([queue])).await;
+        Ok(())
+    }
+
+    /// Says what an action on the jobs that a filter admits would be about, and does nothing.
+    pub async fn bulk_preview(
+        &self,
+        filter: BulkFilter,
+        action: BulkAction,
+    ) -> Result<BulkPreview, BulkError> {
+        bulk::preview(&mut *self.pool.acquire().await?, filter, action).await
+    }
+
+    /// Carries out the next page of a plan for the attempt that holds the operation's job: at most `page` jobs, each
+    /// acted on or skipped for good. `by` names who confirmed the plan. Harmless to repeat, also when the answer was lost.
+    pub async fn bulk_step(
+        &self,
+        operation: &Attempt,
+        plan: &BulkPlan,
+        by: &str,
+        page: u32,
+    ) -> Result<BulkProgress, BulkError> {
+        self.carry_out(bulk::Operation { job: operation.job(), fence: operation.fence() }, plan, by, page)
+            .await
+    }
+
+    pub(crate) async fn carry_out(
+        &self,
+        operation: bulk::Operation,
+        plan: &BulkPlan,
+        by: &str,
+        page: u32,
+    ) -> Result<BulkProgress, BulkError> {
+        let mut tx = self.pool.begin().await?;
+        let (progress, wake) = bulk::step(&mut tx, operation, plan, by, page).await?;
+        tx.commit().await?;
+        for job in wake.told {
+            self.bell.ring_cancel(job).await;
+        }
+        let mut ring = wake.ring;
+        if !wake.awaited.is_empty() {
+            let mut conn = self.pool.acquire().await?;
+            ring.queues.extend(dependency::release_cancelled(&mut conn, wake.awaited).await.queues);
+        }
+        self.ring(ring).await;
+        Ok(progress)
+    }
+
+    /// How far the operation of this job has come; none if it has not begun.
+    pub async fn bulk_progress(&self, operation: JobId) -> Result<Option<BulkProgress>, sqlx::Error> {
+        bulk::progress(&mut *self.pool.acquire().await?, operation).await
+    }
+
+    /// Why jobs were skipped by the operation of this job, the most frequent reasons first.
+    pub async fn bulk_skipped(&self, operation: JobId) -> Result<Vec<BulkOutcome>, sqlx::Error> {
+        bulk::outcomes(&mut *self.pool.acquire().await?, operation).await
     }
 
     /// Closes a queue: it takes jobs in and gives none out. What runs goes on.

@@ -1,5 +1,6 @@
 //! The engine's promises, each proved on a real Postgres: one file per family, named after what it attacks.
 
+mod bulk;
 mod cancelling;
 mod capping;
 mod child;
