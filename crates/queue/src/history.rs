@@ -60,6 +60,8 @@ async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
         .map(drop)
 }
 
+/// Asks the catalog itself: `to_regclass` answers from the session's cache, which may still hold the answer of before the
+/// lock was waited for.
 async fn missing_partitions(conn: &mut PgConnection) -> Result<Vec<(&'static str, NaiveDate)>, sqlx::Error> {
     // Yesterday's too: a clock that is set back must not stop jobs from finishing.
     let yesterday = today(conn).await? - Days::new(1);
@@ -68,8 +70,9 @@ async fn missing_partitions(conn: &mut PgConnection) -> Result<Vec<(&'static str
     let names: Vec<String> = wanted.iter().map(|(table, day)| partition(table, *day)).collect();
     let present = sqlx::query_scalar!(
         r#"-- queue.present_partitions
-        select to_regclass(name) is not null as "present!" from unnest($1::text[]) with ordinality as n(name, i)
-        order by i"#,
+        select exists (select from pg_class where relnamespace = 'queue'::regnamespace and relname = split_part(name, '.', 2))
+            as "present!"
+        from unnest($1::text[]) with ordinality as n(name, i) order by i"#,
         &names
     )
     .fetch_all(conn)

@@ -164,7 +164,9 @@ async fn execute(
     };
     match ended {
         Ok(done) => Outcome::Succeeded(done),
-        // Whatever a cancelled job says but success: it was asked to stop, and it stopped.
+        // A job that says how far it came is heard.
+        Err(JobError(Verdict::Cancel { note })) => Outcome::Cancelled { note },
+        // Whatever else a cancelled job says but success: it was asked to stop, and it stopped.
         Err(_) if signals.cancel.is_cancelled() => {
             Outcome::Cancelled { note: "cancelled while it ran".to_owned() }
         }
