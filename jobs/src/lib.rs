@@ -11,6 +11,7 @@
 //! A kind may use what [`Environment`] gives it. It reaches a tenant's data only through
 //! `Environment::enter`, which raises the attempt's fence there, and writes only in the effects of named steps.
 
+pub mod bulk_operation;
 pub mod connector_registry;
 pub mod connector_sync;
 mod environment;
@@ -56,12 +57,23 @@ impl Kind {
             check: |payload| serde_json::from_str::<J>(payload.get()).map(drop),
         }
     }
+
+    /// Works on the platform itself.
+    const fn for_the_platform(self) -> Self {
+        Self { needs_tenant: false, ..self }
+    }
 }
 
 /// Every kind there is.
 #[must_use]
 pub const fn catalogue() -> &'static [Kind] {
     const KINDS: &[Kind] = &[
+        Kind::of::<bulk_operation::BulkOperation>(
+            "one action on every job that a previewed filter admits; made by `job bulk`",
+            r#"{"plan": {"filter": {"states": ["failed"]}, "action": {"verb": "retry"}, "up_to": "1000",
+                "digest": "24b278fe8fd636333e2094f5a041ff27a613fff58dbf8360e1fe5559f1a4483e"}, "by": "ada"}"#,
+        )
+        .for_the_platform(),
         Kind::of::<connector_sync::ConnectorSync>(
             "reads a stream of a connector into the tenant's records",
             r#"{"connector": "crm", "stream": "contacts"}"#,
@@ -78,6 +90,7 @@ pub const fn catalogue() -> &'static [Kind] {
 #[must_use]
 pub fn registry(environment: Environment) -> Registry<Environment> {
     Registry::new(environment)
+        .with::<bulk_operation::BulkOperation>()
         .with::<connector_sync::ConnectorSync>()
         .with::<tenant_provision::TenantProvision>()
 }

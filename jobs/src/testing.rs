@@ -160,7 +160,7 @@ impl Stage {
     }
 
     /// Starts a worker in a runtime of its own, so that it can be killed with everything it runs.
-    fn worker(&self, environment: Environment) -> Process {
+    pub(crate) fn worker(&self, environment: Environment) -> Process {
         let options = WorkerOptions {
             queues: vec![region().to_string()],
             slots: 4,
@@ -183,7 +183,7 @@ impl Stage {
     }
 
     /// Waits until the job rests.
-    async fn at_rest(&self, id: JobId) -> JobRecord {
+    pub(crate) async fn at_rest(&self, id: JobId) -> JobRecord {
         until(async || Some(self.job_record(id).await).filter(|job| job.state.is_final())).await
     }
 
@@ -200,7 +200,7 @@ fn region() -> Region {
 }
 
 /// Looks again and again until there is something to see. The deadline only keeps a broken test from hanging.
-async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
+pub(crate) async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(seen) = look().await {
@@ -211,7 +211,7 @@ async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
     }
 }
 
-struct Process {
+pub(crate) struct Process {
     runtime: Option<Runtime>,
 }
 

@@ -10,7 +10,10 @@ use database::{
     passwords::PasswordError, tenant::TenantError,
 };
 use jobs::connector_registry::RegistryError;
-use queue::{DependencyError, EnqueueError, LimitError, RetryRefused, ScheduleError, WorkerError};
+use queue::{
+    BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused, ScheduleError,
+    WorkerError,
+};
 
 use crate::config::{ConfigError, Fault};
 
@@ -148,6 +151,9 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_retry))
         .or_else(|| error.downcast_ref().and_then(of_schedule))
         .or_else(|| error.downcast_ref().and_then(of_limit))
+        .or_else(|| error.downcast_ref().and_then(of_change))
+        .or_else(|| error.downcast_ref().and_then(of_bulk))
+        .or_else(|| error.downcast_ref().and_then(of_bulk_refused))
         .or_else(|| error.downcast_ref().and_then(of_control))
         .or_else(|| error.downcast_ref().and_then(of_migrate))
         .or_else(|| error.downcast_ref().and_then(of_worker))
@@ -205,6 +211,30 @@ fn of_schedule(error: &ScheduleError) -> Option<Exit> {
 fn of_limit(error: &LimitError) -> Option<Exit> {
     // Of a database's error, the error below has a say.
     (!matches!(error, LimitError::Database(_))).then_some(Exit::Usage)
+}
+
+fn of_change(error: &ChangeRefused) -> Option<Exit> {
+    match error {
+        ChangeRefused::NotFound(_) => Some(Exit::NotFound),
+        ChangeRefused::State { .. } => Some(Exit::Refused),
+        _ => None,
+    }
+}
+
+fn of_bulk(error: &BulkError) -> Option<Exit> {
+    match error {
+        BulkError::Refused(refused) => of_bulk_refused(refused),
+        BulkError::Fenced => Some(Exit::Refused),
+        _ => None,
+    }
+}
+
+fn of_bulk_refused(error: &BulkRefused) -> Option<Exit> {
+    match error {
+        BulkRefused::Empty | BulkRefused::Backwards => Some(Exit::Usage),
+        BulkRefused::Changed => Some(Exit::Refused),
+        _ => None,
+    }
 }
 
 fn of_control(error: &ControlError) -> Option<Exit> {

@@ -1,5 +1,7 @@
-//! `tenure job enqueue|list|get|explain|wait|retry|release|cancel`.
+//! `tenure job enqueue|list|get|explain|wait|retry|release|cancel|snooze|reprioritise|bulk`.
 
+mod bulk;
+mod change;
 mod enqueue;
 mod explain;
 mod view;
@@ -71,6 +73,13 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Let a job that is ready run later
+    Snooze(change::SnoozeArgs),
+    /// Give a job that is ready or waits another priority
+    Reprioritise(change::ReprioritiseArgs),
+    /// Do one thing to every job that a filter admits: preview it, then confirm it
+    #[command(subcommand)]
+    Bulk(bulk::Command),
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,6 +120,9 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
             Command::Retry { id, dry_run } => retry(id, dry_run, context, control).await,
             Command::Release { id, dry_run } => release(id, dry_run, context, control).await,
             Command::Cancel { id, dry_run } => cancel(id, dry_run, context, control).await,
+            Command::Snooze(args) => change::snooze(args, context, control).await,
+            Command::Reprioritise(args) => change::reprioritise(args, context, control).await,
+            Command::Bulk(command) => Box::pin(bulk::run(command, context, control)).await,
         })
         .await
 }
@@ -215,8 +227,14 @@ async fn cancel(id: JobId, dry_run: bool, context: &Context, control: &Control) 
     }
 }
 
-fn moved(id: JobId, was: State, did: &'static str, dry_run: bool, context: &Context) -> anyhow::Result<Exit> {
-    context.output.answer(&Moved { id, was, did, dry_run })?;
+fn moved(
+    id: JobId,
+    was: State,
+    did: impl Into<String>,
+    dry_run: bool,
+    context: &Context,
+) -> anyhow::Result<Exit> {
+    context.output.answer(&Moved { id, was, did: did.into(), dry_run })?;
     Ok(Exit::Ok)
 }
 
@@ -224,7 +242,7 @@ fn moved(id: JobId, was: State, did: &'static str, dry_run: bool, context: &Cont
 struct Moved {
     id: JobId,
     was: State,
-    did: &'static str,
+    did: String,
     dry_run: bool,
 }
 
