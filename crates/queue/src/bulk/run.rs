@@ -267,7 +267,8 @@ async fn apply(
     match action {
         BulkAction::Retry => {
             for job in retry::wake(conn, &ids_of(|job| job.is_live)).await? {
-                (acted.insert(job.id), wake.ring.queues.insert(job.queue));
+                acted.insert(job.id);
+                wake.ring.queues.insert(job.queue);
             }
             revive(conn, &ids_of(|job| !job.is_live), &mut applied).await?;
         }
@@ -280,7 +281,8 @@ async fn apply(
         }
         BulkAction::Reprioritise { to } => {
             for job in reprioritise::reprioritise(conn, &ids_of(|_| true), to).await? {
-                (acted.insert(job.id), wake.ring.queues.insert(job.queue));
+                acted.insert(job.id);
+                wake.ring.queues.insert(job.queue);
             }
         }
         BulkAction::Snooze { until } => {
@@ -296,7 +298,8 @@ async fn revive(conn: &mut PgConnection, ids: &[i64], applied: &mut Applied) -> 
     let dependents = retry::dependents(conn, ids).await?;
     let alone: Vec<i64> = ids.iter().copied().filter(|id| !dependents.contains(id)).collect();
     for job in retry::revive(conn, &alone).await? {
-        (applied.acted.insert(job.id), applied.wake.ring.queues.insert(job.queue));
+        applied.acted.insert(job.id);
+        applied.wake.ring.queues.insert(job.queue);
     }
     for id in dependents {
         let mut apart = conn.begin().await?;

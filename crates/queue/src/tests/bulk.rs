@@ -370,3 +370,31 @@ async fn a_job_with_another_priority_is_drawn_from_its_new_lane() {
     let refused = bench.queue.reprioritise(first, Priority::Low).await.unwrap_err().to_string();
     assert!(refused.contains("is cancelled: only a job that is ready or waits"), "{refused}");
 }
+
+#[tokio::test]
+async fn those_that_wait_for_a_job_hear_of_its_bulk_cancellation_and_come_back_only_with_it() {
+    let bench = bench().await;
+    let parent = bench.enqueue("parent").await;
+    let child = bench
+        .queue
+        .enqueue(act("child").queue("children").after([parent], crate::Until::Succeeded))
+        .await
+        .unwrap()
+        .id;
+    let cancel = plan(&bench, of_queue("default"), BulkAction::Cancel).await;
+    Operating::begin(&bench).await.finish(&bench, &cancel).await;
+    bench.await_state(child, State::Failed).await;
+
+    let failed = BulkFilter { states: vec![State::Failed], ..of_queue("children") };
+    let retry = plan(&bench, failed, BulkAction::Retry).await;
+    let operating = Operating::begin(&bench).await;
+    assert_eq!(operating.finish(&bench, &retry).await.skipped, 1);
+    let reason = "a job that it waits for did not succeed: retry that first".to_owned();
+    assert_eq!(operating.reasons(&bench).await, [(reason, 1)]);
+    assert_eq!(bench.state(child).await, State::Failed);
+
+    bench.queue.retry(parent).await.unwrap();
+    let again = Operating::begin(&bench).await;
+    assert_eq!(again.finish(&bench, &retry).await.acted, 1);
+    assert_eq!(bench.state(child).await, State::Waiting);
+}
