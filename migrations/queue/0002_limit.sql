@@ -192,7 +192,7 @@ declare
 begin
     for j in
         select k.id, k.fence, k.run_at, k.rate_key from unnest(ids) with ordinality as n(id, place)
-        join queue.job k on k.id = n.id order by n.place
+        join queue.job k on k.id = n.id where k.id = any(ids) order by n.place
     loop
         exit when cardinality(admitted) = at_most;
         select max(r.full_at - (r.burst - 1) * r.spacing) into free_at
@@ -230,7 +230,7 @@ begin
     set state = 1, fence = nextval('queue.fence'), attempt = least(j.attempt, 32766) + 1, worker = the_worker,
         started_at = moment, lease_expires_at = moment + make_interval(secs => lease_secs), checkpointed = false,
         reason = 0, note = null, governed = true
-    from unnest(ids) as picked(id) where j.id = picked.id
+    where j.id = any(ids)
     returning j.*;
 end
 $$;

@@ -43,7 +43,7 @@ create function queue.settle_dependencies(waiters bigint[], parents bigint[], ou
 returns table (id bigint, queue text, failed boolean, awaited boolean)
 language plpgsql volatile
 -- Planned anew with each call: a plan made on an empty table reads whole indexes, and would be kept.
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = on set enable_hashjoin = off set enable_mergejoin = off
 set jit = off set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column

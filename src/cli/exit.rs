@@ -11,8 +11,8 @@ use database::{
 };
 use jobs::connector_registry::RegistryError;
 use queue::{
-    BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused, ScheduleError,
-    WorkerError,
+    BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused,
+    ScheduleError, WorkerError,
 };
 
 use crate::config::{ConfigError, Fault};

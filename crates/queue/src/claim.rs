@@ -273,7 +273,7 @@ pub(crate) async fn claim_suspect(
         update queue.job j
         set state = 1, fence = nextval('queue.fence'), attempt = least(j.attempt, 32766) + 1, worker = $2, started_at = now(),
             lease_expires_at = now() + make_interval(secs => $3), checkpointed = false, reason = 0, note = null
-        from picked where j.id = picked.id
+        where j.id = any(array(select id from picked))
         returning j.id, j.fence, j.kind, j.payload as "payload: Json<Box<RawValue>>", j.tenant, j.priority, j.attempt,
             j.attempts_max, j.failures, j.traceparent, j.suspect, j.run_at,
             extract(epoch from now() - j.run_at)::float8 as "waited_secs!""#,

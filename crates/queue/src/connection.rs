@@ -3,7 +3,9 @@
 //! Claim, renewal and finish hold a connection each: a pool's liveness ping would triple a query's cost. The planner is
 //! told to take their indexes whatever its statistics say, because a table that is empty at one moment and holds a
 //! million rows at the next has no statistics worth following; a sequential scan chosen on the empty table and kept in
-//! a cached plan makes the queue fifty times slower.
+//! a cached plan makes the queue fifty times slower. Nor may it join by trying every pair, which it does once it has seen
+//! the table's pages without a row: a statement that joins jobs with a batch says `id = any(…)` besides, so that the
+//! index gives the batch's rows, and the join hashes them. One that wants a probe for each row says `lateral … limit`.
 
 use std::{future::Future, time::Duration};
 
@@ -88,7 +90,7 @@ pub(crate) async fn open(options: &PgConnectOptions) -> Result<PgConnection, sql
     let mut conn = PgConnection::connect_with(options).await?;
     sqlx::raw_sql(
         "-- queue.open
-        set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off; set enable_mergejoin = off;
+        set enable_seqscan = off; set enable_bitmapscan = off; set enable_nestloop = off; set enable_mergejoin = off;
         set jit = off; set plan_cache_mode = force_generic_plan",
     )
     .execute(&mut conn)

@@ -167,7 +167,9 @@ async fn find_parents(conn: &mut PgConnection, edges: &mut [Edge]) -> Result<(),
         r#"-- queue.find_parents
         select j.id is not null as "live!", h.outcome as "outcome?"
         from unnest($1::bigint[], $2::uuid[]) with ordinality as w(parent, tenant, i)
-        left join queue.job j on j.id = w.parent and (w.tenant is null or j.tenant = w.tenant)
+        left join lateral (
+            select j.id from queue.job j where j.id = w.parent and (w.tenant is null or j.tenant = w.tenant) limit 1
+        ) as j on true
         left join lateral (
             select h.outcome from queue.job_history h
             where j.id is null and h.id = w.parent and (w.tenant is null or h.tenant = w.tenant) limit 1
@@ -204,9 +206,10 @@ async fn attach(conn: &mut PgConnection, edges: &[Edge], enqueued: &[Enqueued]) 
     sqlx::query!(
         "-- queue.attach
         update queue.job j
-        set state = case when t.waits then 2 else 0 end, reason = case when t.waits then 7 else 0 end,
+        set state = case when t.waits then 2 else j.state end, reason = case when t.waits then 7 else j.reason end,
             awaited = t.awaited
-        from unnest($1::bigint[], $2::boolean[], $3::boolean[]) as t(id, waits, awaited) where j.id = t.id",
+        from unnest($1::bigint[], $2::boolean[], $3::boolean[]) as t(id, waits, awaited)
+        where j.id = any($1) and j.id = t.id",
         &touched,
         &waits,
         &is_awaited,

@@ -5,7 +5,7 @@ with ending as (
                          $7::text[], $8::text[])
         as e(id, fence, outcome, output, note, how, class, error)
 ), gone as (
-    delete from queue.job j using ending e where j.id = e.id and j.fence = e.fence
+    delete from queue.job j using ending e where j.id = any($1) and j.id = e.id and j.fence = e.fence
     returning j.*, e.outcome, e.output, e.note as last_note, e.how, e.class, e.error
 ), kept as (
     insert into queue.job_history

@@ -33,10 +33,12 @@ pub(crate) async fn sweep(conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
         "-- queue.sweep_frozen
         update queue.job j set state = 2, reason = 8
         from (
-            select j.id from queue.frozen_tenant f join queue.job j on j.tenant = f.tenant and j.state = 0
-            order by j.id for update of j skip locked
+            select array(
+                select id from queue.job
+                where tenant = any(array(select tenant from queue.frozen_tenant)) and state = 0
+                order by id for update skip locked) as ids
         ) as found
-        where j.id = found.id"
+        where j.id = any(found.ids)"
     )
     .execute(conn)
     .await?;

@@ -91,7 +91,7 @@ pub(crate) async fn line_up(conn: &mut PgConnection, queue: &str) -> Result<bool
             ) as found
             where exists (select from queue.governed g where g.queue in ($1, '*'))
         )
-        update queue.job j set governed = true from due where j.id = due.id",
+        update queue.job j set governed = true where j.id = any(array(select id from due))",
         queue,
         MOVED_MAX
     )
@@ -118,7 +118,7 @@ pub(crate) async fn dissolve(conn: &mut PgConnection) -> Result<u64, sqlx::Error
             ) as found
             where not exists (select from queue.governed g where g.queue in (line.queue, '*'))
         )
-        update queue.job j set governed = null from leftover where j.id = leftover.id",
+        update queue.job j set governed = null where j.id = any(array(select id from leftover))",
         MOVED_MAX
     )
     .execute(conn)

@@ -46,18 +46,19 @@ pub(crate) async fn renew(
                 as b(id, fence, checkpointed, progress)
         ), free as materialized (
             select j.id, b.checkpointed, b.progress from b join queue.job j on j.id = b.id and j.fence = b.fence
+            where j.id = any($1)
             for update of j skip locked
         ), renewed as (
             update queue.job j
             set lease_expires_at = clock_timestamp() + make_interval(secs => $5),
                 checkpointed = j.checkpointed or free.checkpointed, progress = coalesce(free.progress, j.progress)
-            from free where j.id = free.id
+            from free where j.id = any($1) and j.id = free.id
             returning j.id, j.cancel_requested
         )
         select id as "id!", cancel_requested as "cancel_requested!", true as "renewed!" from renewed
         union all
         select j.id, j.cancel_requested, false from b join queue.job j on j.id = b.id and j.fence = b.fence
-        where b.id not in (select id from free)"#,
+        where j.id = any($1) and b.id not in (select id from free)"#,
         &ids,
         &fences,
         &checkpointed,

@@ -13,9 +13,9 @@ use uuid::Uuid;
 use crate::{
     Attempt, AttemptRecord, BulkAction, BulkError, BulkFilter, BulkOutcome, BulkPlan, BulkPreview,
     BulkProgress, Cancelled, ChangeRefused, Dependencies, EnqueueError, Enqueued, Explanation, JobFilter,
-    JobId, JobRecord, Limit, LimitError, LimitName, NewJob, Priority, QueueRecord, Retention, RetryRefused, Ring, Span,
-    WorkerRecord, bell::Bell, bulk, cancel, dependency, dependency::Released, enqueue, explain, freeze, history, inspect,
-    limit, pause, reprioritise, retry, snooze,
+    JobId, JobRecord, Limit, LimitError, LimitName, NewJob, Priority, QueueRecord, Retention, RetryRefused,
+    Ring, Span, WorkerRecord, bell::Bell, bulk, cancel, dependency, dependency::Released, enqueue, explain,
+    freeze, history, inspect, limit, pause, reprioritise, retry, snooze,
 };
 
 /// A handle on the queue's database; clones of the pool are cheap, so is this.

@@ -69,7 +69,7 @@ pub(crate) async fn release(
                 crashes = case when j.checkpointed then 0 else j.crashes end,
                 suspect = j.suspect and r.reason = 4 and not j.checkpointed,
                 reason = r.reason, note = r.note
-            from r where j.id = r.id and j.fence = r.fence and not j.cancel_requested
+            from r where j.id = any($1) and j.id = r.id and j.fence = r.fence and not j.cancel_requested
             returning j.id, r.fence, j.fence as fence_now, j.started_at, r.worker, j.attempt, r.how, r.class, r.note,
                 j.run_at, j.reason, r.waited
         ), explained as (

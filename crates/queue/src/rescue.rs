@@ -105,9 +105,9 @@ pub(crate) async fn rescue(
     let awaited = sqlx::query_scalar!(
         "-- queue.rescue_cancelled
         with gone as (
-            delete from queue.job where id in (
+            delete from queue.job where id = any(array(
                 select id from queue.job where state = 1 and lease_expires_at >= $1 and lease_expires_at < now() and cancel_requested
-                order by id for update skip locked)
+                order by id for update skip locked))
             returning *
         ), kept as (
             insert into queue.job_history

@@ -16,7 +16,7 @@ with dying as materialized (
            j.worker = any($1) as dead,
            (select count(*) from queue.job o where o.state = 1 and o.worker = j.worker) - 1 as beside,
            (select w.name from queue.worker w where w.id = j.worker) as worker_name
-    from queue.job j join expired using (id)
+    from queue.job j where j.id = any(array(select id from expired))
 ), judged as (
     select *,
            dead and beside = 0 and not checkpointed as crashed,
@@ -40,7 +40,7 @@ with dying as materialized (
         run_at = case when v.losses_now <= 1 then now()
                       else now() + make_interval(secs => random() * least(60, 2 ^ least(v.losses_now, 6))) end,
         reason = 6, note = v.evidence
-    from judged v where j.id = v.id and j.fence = v.fence
+    from judged v where j.id = any(array(select id from judged)) and j.id = v.id and j.fence = v.fence
     returning j.id, j.queue, j.kind, j.state = 3 as quarantined, v.evidence, v.fence, v.started_at, v.worker, v.attempt,
         v.crashed, j.fence as fence_now, v.due_at, j.run_at
 ), explained as (

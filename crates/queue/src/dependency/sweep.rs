@@ -46,11 +46,11 @@ pub(crate) async fn watch(conn: &mut PgConnection, waiters: &[JobId]) -> Result<
         "-- queue.watch
         with parent as materialized (
             select j.id from queue.job j
-            where not j.awaited and j.id in (
-                select d.parent from queue.dependency d where d.waiter = any($1) and d.settled_at is null)
+            where not j.awaited and j.id = any(array(
+                select d.parent from queue.dependency d where d.waiter = any($1) and d.settled_at is null))
             order by j.id for update
         )
-        update queue.job j set awaited = true from parent p where j.id = p.id",
+        update queue.job j set awaited = true where j.id = any(array(select id from parent))",
         &waiters
     )
     .execute(&mut *conn)
@@ -59,7 +59,7 @@ pub(crate) async fn watch(conn: &mut PgConnection, waiters: &[JobId]) -> Result<
         r#"-- queue.look_after_waiters
         select d.waiter, d.parent, coalesce(h.outcome, 0::smallint) as "outcome!"
         from queue.dependency d
-        left join queue.job j on j.id = d.parent
+        left join lateral (select j.id from queue.job j where j.id = d.parent limit 1) as j on true
         left join lateral (
             select h.outcome from queue.job_history h where j.id is null and h.id = d.parent limit 1
         ) as h on true
@@ -80,7 +80,7 @@ pub(crate) async fn forget(conn: &mut PgConnection, retention: Retention) -> Res
             delete from queue.dependency where (waiter, parent) in (
                 select d.waiter, d.parent from queue.dependency d
                 where d.settled_at < now() - make_interval(days => $1)
-                  and not exists (select from queue.job j where j.id = d.waiter)
+                  and (select j.id from queue.job j where j.id = d.waiter) is null
                 limit $2)",
             days,
             FORGOTTEN_MAX

@@ -8,7 +8,7 @@ with looked as materialized (
 ), ended as materialized (
     select l.waiter, l.parent,
            coalesce((select h.outcome from queue.job_history h where h.id = l.parent limit 1), 0::smallint) as outcome
-    from looked l where not exists (select from queue.job j where j.id = l.parent)
+    from looked l where (select j.id from queue.job j where j.id = l.parent) is null
 )
 select coalesce(array_agg(waiter), '{}') as "waiters!", coalesce(array_agg(parent), '{}') as "parents!",
        coalesce(array_agg(outcome), '{}') as "outcomes!",
