@@ -4,7 +4,7 @@
 //! taken as `1 + log10`, rises by a factor; a cost may rise by that factor and a stated tolerance, because the same
 //! program on the same machine differs from minute to minute by more than a tenth.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::{
     compare::{say, spreads},
     figure::{Figure, Spread, as_f64, thousands},
+    report::cell,
     server::Server,
     system::System,
     trial::{Mode, Sizes, Trial},
@@ -164,28 +165,31 @@ fn slack(figure: Figure) -> f64 {
 pub(crate) fn markdown(growth: &Growth, found: &[TooFast], description: &str) -> String {
     let mut text = format!("{description}\n");
     for (axis, line) in growth {
-        text += &format!("\n## {}\n\n| median (least–most) |", axis.title());
-        text.extend(line.keys().map(|&x| format!(" {} |", thousands(as_f64(x)))));
-        text += &format!("\n|---|{}\n", "---|".repeat(line.len()));
+        let _ = write!(text, "\n## {}\n\n| median (least–most) |", axis.title());
+        for &x in line.keys() {
+            let _ = write!(text, " {} |", thousands(as_f64(x)));
+        }
+        let _ = writeln!(text, "\n|---|{}", "---|".repeat(line.len()));
         for figure in WATCHED {
-            text += &format!("| {} |", figure.title());
-            text.extend(
-                line.values()
-                    .map(|figures| format!(" {} |", crate::report::cell(figure, figures.get(&figure)))),
-            );
+            let _ = write!(text, "| {} |", figure.title());
+            for figures in line.values() {
+                let _ = write!(text, " {} |", cell(figure, figures.get(&figure)));
+            }
             text.push('\n');
         }
     }
     text.push('\n');
     if found.is_empty() {
-        text += &format!(
+        let _ = writeln!(
+            text,
             "No cost grows faster than the logarithm of its axis (1 + log10, tolerance × {TOLERANCE}, \
-             lone jobs besides {LONE_TOLERANCE_MS} ms).\n"
+             lone jobs besides {LONE_TOLERANCE_MS} ms)."
         );
     }
     for fast in found {
-        text += &format!(
-            "- **{}** grows by × {:.2} from {} to {} {}, where the logarithm grows by × {:.2}\n",
+        let _ = writeln!(
+            text,
+            "- **{}** grows by × {:.2} from {} to {} {}, where the logarithm grows by × {:.2}",
             fast.figure.title(),
             fast.grew,
             thousands(as_f64(fast.from)),

@@ -160,9 +160,10 @@ async fn run_compare(server: &Server, arguments: &CompareArgs) -> Result<ExitCod
 
 async fn run_growth(server: &Server, arguments: &GrowthArgs) -> Result<ExitCode> {
     let (rounds, sizes) = sizes(&arguments.common, 50_000);
-    let (finished, tenants): (&[u64], &[u64]) = match arguments.common.quick {
-        true => (&[1_000, 10_000], &[1, 100]),
-        false => (&arguments.finished, &arguments.tenants),
+    let (finished, tenants): (&[u64], &[u64]) = if arguments.common.quick {
+        (&[1_000, 10_000], &[1, 100])
+    } else {
+        (&arguments.finished, &arguments.tenants)
     };
     let growth = growth::measure(server, finished, tenants, rounds, &sizes).await?;
     let found = growth::too_fast(&growth);

@@ -215,13 +215,12 @@ impl<'a> Trial<'a> {
     /// Works until this many of the jobs enqueued since the mark have finished in the database.
     async fn drain(&mut self, mark: &str, enqueued: u64, wanted: u64) -> Result<Stretch> {
         let step_max = self.sizes.step_max;
-        match tokio::time::timeout(step_max, self.drain_unlimited(mark, enqueued, wanted)).await {
-            Ok(stretch) => stretch,
-            Err(_) => {
-                let finished = self.finished(mark, enqueued).await?;
-                bail!("{finished} of {wanted} jobs finished after {} s", step_max.as_secs())
-            }
+        let drained = tokio::time::timeout(step_max, self.drain_unlimited(mark, enqueued, wanted)).await;
+        if let Ok(stretch) = drained {
+            return stretch;
         }
+        let finished = self.finished(mark, enqueued).await?;
+        bail!("{finished} of {wanted} jobs finished after {} s", step_max.as_secs())
     }
 
     async fn drain_unlimited(&mut self, mark: &str, enqueued: u64, wanted: u64) -> Result<Stretch> {
