@@ -63,6 +63,12 @@ impl Environment {
         Ok(db)
     }
 
+    /// The tenant's database past the attempt's fence: for notes of what ran, which are no effects.
+    pub(crate) async fn beside_the_fence(&self, attempt: &Attempt) -> Result<TenantDb, JobError> {
+        let scope = Scope::of_request(Self::tenant_of(attempt)?, self.0.region.clone());
+        self.0.tenants.open(scope).await.map_err(into_job_error)
+    }
+
     /// Begins the effect of a step: every write of a job to a tenant's data goes through here.
     pub(crate) async fn effect(&self, db: &TenantDb, step: &str) -> Result<Begun, TenantError> {
         self.boundary(step, When::Before).await.map_err(TenantError::Database)?;

@@ -15,6 +15,7 @@ pub mod bulk_operation;
 pub mod connector_registry;
 pub mod connector_sync;
 mod environment;
+pub mod probe;
 pub mod tenant_provision;
 #[cfg(test)]
 mod testing;
@@ -78,6 +79,10 @@ pub const fn catalogue() -> &'static [Kind] {
             "reads a stream of a connector into the tenant's records",
             r#"{"connector": "crm", "stream": "contacts"}"#,
         ),
+        Kind::of::<probe::Probe>(
+            "writes down what it does in the tenant's ledger: proves an installation under faults",
+            r#"{"steps": 3, "pause_ms": 100}"#,
+        ),
         Kind::of::<tenant_provision::TenantProvision>(
             "makes a tenant's role and database and brings them up to date",
             "{}",
@@ -92,6 +97,7 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
     Registry::new(environment)
         .with::<bulk_operation::BulkOperation>()
         .with::<connector_sync::ConnectorSync>()
+        .with::<probe::Probe>()
         .with::<tenant_provision::TenantProvision>()
 }
 
