@@ -38,6 +38,22 @@ fn arrows_between_crates_point_one_way() {
     }
 }
 
+#[test]
+fn the_history_checker_shares_no_code_with_what_it_checks() {
+    let manifest = "ops/proofs/chaos/Cargo.toml";
+    let ours = dependencies(manifest);
+    assert!(
+        ours.is_empty(),
+        "{manifest} depends on {ours:?}: a checker that shares code with the engine shares its mistakes; \
+         drive the command line and SQL instead"
+    );
+    for (file, text) in sources("ops/proofs/chaos/src") {
+        for sign in ["queue::", "database::", "connectors::", "jobs::", "#[path"] {
+            assert!(!text.contains(sign), "{} uses {sign}", file.display());
+        }
+    }
+}
+
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
