@@ -3,6 +3,7 @@
 //! It shares no code with the engine, knows none of its statements, and believes nothing that it can count itself. Each
 //! check is a pure function of the [`Ledger`] and answers with a [`Row`]: what was looked at, what was wrong, examples.
 
+mod fires;
 mod rescue;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::ledger::{Charged, Fate, Job, Ledger, Move, Promise, Rest};
+use crate::ledger::{Charged, FIRE, Fate, Job, Ledger, Move, Promise, Rest};
 
 /// One line of the verdict.
 #[derive(Debug, Clone, Serialize)]
@@ -56,6 +57,7 @@ pub(crate) fn check(ledger: &Ledger) -> Vec<Row> {
         history.quarantined_innocents(),
         history.wrong_charges(),
         history.broken_chains(),
+        fires::fires(ledger),
         rescue::times(ledger),
         coverage(ledger),
     ]
@@ -128,7 +130,9 @@ impl<'a> History<'a> {
 
     /// One request, two jobs; one job, two ends; a job that nobody asked for.
     fn enqueued_twice(&self) -> Row {
-        let twice = self.by_label.iter().filter(|(_, jobs)| jobs.len() > 1).map(|(label, jobs)| {
+        // Those of schedules share a label; their fires tell them apart.
+        let requested = self.by_label.iter().filter(|(label, _)| **label != FIRE);
+        let twice = requested.filter(|(_, jobs)| jobs.len() > 1).map(|(label, jobs)| {
             let ids: Vec<_> = jobs.iter().map(|job| job.id.to_string()).collect();
             format!("probe {label} is there as {}", ids.join(", "))
         });

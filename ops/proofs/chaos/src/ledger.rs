@@ -24,6 +24,8 @@ pub(crate) struct Ledger {
     pub(crate) raises: Vec<Raise>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) sightings: Vec<Sighting>,
+    pub(crate) beats: Vec<Beat>,
+    pub(crate) fires: Vec<Fire>,
     pub(crate) deaths: Vec<Death>,
     pub(crate) troubles: Vec<Trouble>,
     pub(crate) struck: Vec<Struck>,
@@ -142,6 +144,27 @@ pub(crate) struct Sighting {
     pub(crate) fence: i64,
     pub(crate) began: bool,
     pub(crate) at: Micros,
+}
+
+/// What a schedule's jobs are labelled with: their promises are the fire times.
+pub(crate) const FIRE: &str = "fire";
+
+/// A schedule that fires at every multiple of a number of seconds since 1970.
+#[derive(Debug, Clone)]
+pub(crate) struct Beat {
+    pub(crate) schedule: i64,
+    pub(crate) every: Micros,
+    /// Fire times after this and up to that must have had their fire.
+    pub(crate) from: Micros,
+    pub(crate) to: Micros,
+}
+
+/// A fire that a schedule gave.
+#[derive(Debug, Clone)]
+pub(crate) struct Fire {
+    pub(crate) schedule: i64,
+    pub(crate) at: Micros,
+    pub(crate) job: Option<i64>,
 }
 
 /// A worker that the runner killed.

@@ -4,6 +4,7 @@
 //! command line and by SQL only, and shares no code with it. What is left of a run is the verdict: exit code 0 without a
 //! violation, 7 with one, 1 if the run itself failed, 130 if it was interrupted.
 
+mod beat;
 mod check;
 mod fleet;
 mod ledger;

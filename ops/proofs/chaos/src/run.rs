@@ -18,9 +18,9 @@ use tokio::{
 };
 
 use crate::{
-    Args, check,
+    Args, beat, check,
     fleet::{CONTROL, LEASE_SECS, Place, Program},
-    ledger::{Death, Ledger, Promise, Struck},
+    ledger::{Beat, Death, Ledger, Promise, Struck},
     load::{Producer, Tenant},
     plan::{Fault, plan},
     postgres::Postgres,
@@ -51,15 +51,16 @@ pub(crate) async fn run(args: &Args, seed: u64) -> anyhow::Result<Report> {
         let promises =
             under_faults(args, seed, &scene, &program, &tenants, &talk, faketime.is_some()).await?;
         talk.say("healed; waiting until everything has ended");
-        drain(&scene).await?;
-        anyhow::Ok(promises)
+        let beats = drain(&scene, &program, &tenants).await?;
+        anyhow::Ok((promises, beats))
     };
-    let promises = tokio::select! {
-        promises = work => promises?,
+    let (mut promises, beats) = tokio::select! {
+        done = work => done?,
         ended = scene.supervise() => match ended? {},
     };
     talk.say("checking the history");
-    let mut ledger = Ledger { promises, ..Ledger::default() };
+    promises.push(beat::promise());
+    let mut ledger = Ledger { promises, beats, ..Ledger::default() };
     read(&scene, &tenants, &mut ledger).await?;
     note(args, &scene, faketime.is_some(), &mut ledger).await?;
     Ok(verdict(args, seed, &ledger))
@@ -148,6 +149,7 @@ async fn prepare(
     witness::watch_control(&mut control).await?;
     for tenant in &tenants {
         witness::watch_tenant(&mut postgres.connect(&tenant.database).await?).await?;
+        beat::start(program, &url, tenant).await?;
     }
     if let Some(file) = &args.sabotage {
         let sql =
@@ -215,14 +217,18 @@ async fn under_faults(
     Ok(producers.join_all().await.into_iter().flatten().collect())
 }
 
-/// Waits until nothing is left, or the patience is.
-async fn drain(scene: &Scene) -> anyhow::Result<()> {
+/// Stops the schedules and waits until nothing is left, or no patience; answers what the schedules owed.
+async fn drain(scene: &Scene, program: &Program, tenants: &[Tenant]) -> anyhow::Result<Vec<Beat>> {
     let deadline = Instant::now() + DRAIN_MAX;
-    let mut conn = scene.postgres.lock().await.connect(CONTROL).await?;
+    let (mut conn, url) = {
+        let postgres = scene.postgres.lock().await;
+        (postgres.connect(CONTROL).await?, postgres.url(CONTROL, postgres.port))
+    };
+    let beats = beat::stop(&mut conn, program, &url, tenants).await?;
     while Instant::now() < deadline && witness::unfinished(&mut conn).await? > 0 {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Ok(())
+    Ok(beats)
 }
 
 async fn read(scene: &Scene, tenants: &[Tenant], ledger: &mut Ledger) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::Context;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use crate::ledger::{Charge, Charged, Effect, Job, Ledger, Move, Raise, Rest, Side, Sighting};
+use crate::ledger::{Charge, Charged, Effect, Fire, Job, Ledger, Move, Raise, Rest, Side, Sighting};
 
 /// The time of the commit of the row's transaction.
 const COMMITTED: &str = "(extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000000)::bigint";
@@ -42,6 +42,13 @@ pub(crate) async fn read_control(conn: &mut PgConnection, ledger: &mut Ledger) -
             _ => Charged::Failed,
         };
         ledger.charges.push(Charge { job: row.try_get(0)?, how, worker: row.try_get(2)? });
+    }
+    for row in
+        rows(conn, "select schedule, (extract(epoch from fire_at) * 1000000)::bigint, job from queue.fire")
+            .await?
+    {
+        let (schedule, at, job) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        ledger.fires.push(Fire { schedule, at, job });
     }
     for row in rows(
         conn,

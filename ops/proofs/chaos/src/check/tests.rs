@@ -2,7 +2,7 @@
 //! check, and no other, must see.
 
 use super::*;
-use crate::ledger::{Charge, Death, Effect, Raise, Side, Sighting, Struck, Trouble};
+use crate::ledger::{Beat, Charge, Death, Effect, Fire, Raise, Side, Sighting, Struck, Trouble};
 
 const SECOND: i64 = 1_000_000;
 
@@ -33,11 +33,19 @@ fn good() -> Ledger {
             promise("b", Fate::Committed, 9),
             promise("c", Fate::RolledBack, 0),
             promise("d", Fate::Unknown, 0),
+            Promise { attempts_max: 2, ..promise(FIRE, Fate::Unknown, 0) },
         ],
-        jobs: vec![job(1, "a", Rest::Succeeded, 2, 0), job(2, "b", Rest::Failed, 1, 1)],
+        jobs: vec![
+            job(1, "a", Rest::Succeeded, 2, 0),
+            job(2, "b", Rest::Failed, 1, 1),
+            quarantined_fire(5),
+            quarantined_fire(6),
+        ],
         charges: vec![
             Charge { job: 1, how: Charged::Lost, worker: Some(7) },
             Charge { job: 2, how: Charged::Failed, worker: Some(8) },
+            Charge { job: 5, how: Charged::Crashed, worker: Some(7) },
+            Charge { job: 6, how: Charged::Crashed, worker: Some(7) },
         ],
         moves: vec![
             one_move(1, 1, ready(0), Some(running(10, 7)), SECOND),
@@ -54,6 +62,8 @@ fn good() -> Ledger {
             effect(2, 13, "step 1", 7 * SECOND),
             effect(2, 13, "failure 1", 7 * SECOND + 1),
         ],
+        beats: vec![Beat { schedule: 1, every: 2 * SECOND, from: SECOND, to: 5 * SECOND }],
+        fires: vec![fire(2, 5), fire(4, 6)],
         sightings: vec![Sighting { job: 1, fence: 10, began: true, at: SECOND }],
         deaths: vec![Death { worker: 7, at: 3 * SECOND }],
         troubles: vec![Trouble { place: Some(0), from: 3 * SECOND, to: 5 * SECOND }],
@@ -61,6 +71,16 @@ fn good() -> Ledger {
         workers: 2,
         lease: 4 * SECOND,
     }
+}
+
+/// A schedule's job, set aside for two kills of ours: the shortest end there is.
+fn quarantined_fire(id: i64) -> Job {
+    let (label, note) = (FIRE.to_owned(), String::new());
+    Job { id, label, rest: Rest::Quarantined, attempt: 0, failures: 0, attempts_max: 2, note }
+}
+
+fn fire(second: i64, job: i64) -> Fire {
+    Fire { schedule: 1, at: second * SECOND, job: Some(job) }
 }
 
 fn ready(fence: i64) -> Side {
@@ -208,6 +228,20 @@ fn a_move_without_a_new_fence_is_seen() {
     assert!(found(|ledger| ledger.moves[1].to = Some(running(11, 8))).contains(&moved[0]));
     assert_eq!(found(|ledger| ledger.moves[1].to = Some(ready(10))), moved);
     assert_eq!(found(|ledger| ledger.moves[2].from = ready(12)), moved);
+}
+
+#[test]
+fn fires_that_are_missed_doubled_or_without_their_job_are_seen() {
+    let fires = ["missed or doubled fires"];
+    assert_eq!(found(|ledger| ledger.beats[0].to = 6 * SECOND), fires, "nothing was given to second 6");
+    assert_eq!(found(|ledger| ledger.beats[0].from = 2 * SECOND), [""; 0], "second 2 was before it began");
+    assert_eq!(found(|ledger| ledger.fires.push(fire(4, 5))), fires);
+    assert_eq!(found(|ledger| ledger.fires[1].job = None), fires);
+    assert_eq!(found(|ledger| ledger.fires[1].at += SECOND), fires);
+    assert_eq!(
+        found(|ledger| ledger.jobs.push(quarantined_fire(7))),
+        ["quarantined or blamed innocents", fires[0]]
+    );
 }
 
 #[test]
