@@ -3,6 +3,7 @@
 //! It shares no code with the engine, knows none of its statements, and believes nothing that it can count itself. Each
 //! check is a pure function of the [`Ledger`] and answers with a [`Row`]: what was looked at, what was wrong, examples.
 
+mod caps;
 mod fires;
 mod rescue;
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub(crate) fn check(ledger: &Ledger) -> Vec<Row> {
         history.quarantined_innocents(),
         history.wrong_charges(),
         history.broken_chains(),
+        caps::over_cap(ledger),
         fires::fires(ledger),
         rescue::times(ledger),
         coverage(ledger),

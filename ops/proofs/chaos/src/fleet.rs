@@ -14,6 +14,14 @@ use crate::{
 /// The control database.
 pub(crate) const CONTROL: &str = "control";
 
+/// The queue of most jobs, and one with caps.
+pub(crate) const QUEUE: &str = "local";
+pub(crate) const CAPPED: &str = "capped";
+
+/// Leases of the capped queue at the same time: in all, and of each tenant. Far fewer than would like to.
+pub(crate) const CAP: usize = 6;
+pub(crate) const CAP_EACH: usize = 3;
+
 /// How long a lease is good for, and how often it is renewed. Short, so that many end within a run.
 pub(crate) const LEASE_SECS: u64 = 4;
 const HEARTBEAT_SECS: u64 = 1;
@@ -85,7 +93,8 @@ impl Place {
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let log = self.program.folder.join(format!("worker-{}.log", self.number));
         let log = fs::File::options().create(true).append(true).open(log)?;
-        let mut command = self.program.command(&self.url, &["work"]);
+        let mut command =
+            self.program.command(&self.url, &["work", "--queues", &format!("{QUEUE},{CAPPED}")]);
         if let Some(library) = &self.program.faketime {
             fs::write(self.clock(), "+0")?;
             command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.clock());

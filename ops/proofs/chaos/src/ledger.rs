@@ -5,6 +5,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use uuid::Uuid;
+
 /// Microseconds since 1970.
 pub(crate) type Micros = i64;
 
@@ -24,6 +26,7 @@ pub(crate) struct Ledger {
     pub(crate) raises: Vec<Raise>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) sightings: Vec<Sighting>,
+    pub(crate) caps: Vec<Cap>,
     pub(crate) beats: Vec<Beat>,
     pub(crate) fires: Vec<Fire>,
     pub(crate) deaths: Vec<Death>,
@@ -118,6 +121,8 @@ pub(crate) struct Move {
     /// None when it left.
     pub(crate) to: Option<Side>,
     pub(crate) committed: Micros,
+    pub(crate) queue: String,
+    pub(crate) tenant: Option<Uuid>,
 }
 
 /// A fence that came into place in a tenant's database.
@@ -144,6 +149,15 @@ pub(crate) struct Sighting {
     pub(crate) fence: i64,
     pub(crate) began: bool,
     pub(crate) at: Micros,
+}
+
+/// How many jobs of a queue may hold a lease at the same time.
+#[derive(Debug, Clone)]
+pub(crate) struct Cap {
+    pub(crate) queue: &'static str,
+    /// Counted for each tenant by itself.
+    pub(crate) each_tenant: bool,
+    pub(crate) running_max: usize,
 }
 
 /// What a schedule's jobs are labelled with: their promises are the fire times.

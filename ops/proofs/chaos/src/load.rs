@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    fleet::Program,
+    fleet::{CAPPED, Program, QUEUE},
     ledger::{Fate, Promise},
 };
 
@@ -61,7 +61,8 @@ impl Producer {
                     promises.push(self.promise(number, &mut random, attempts_max));
                 }
                 let wants_commit = random.random_bool(0.9);
-                let fate = self.by_sql(&mut conn, tenant, &promises[begin..], wants_commit).await;
+                let queue = if random.random_bool(0.3) { CAPPED } else { QUEUE };
+                let fate = self.by_sql(&mut conn, queue, tenant, &promises[begin..], wants_commit).await;
                 promises[begin..].iter_mut().for_each(|promise| promise.fate = fate);
             }
             let pause = Duration::from_millis(random.random_range(PAUSE.0..PAUSE.1));
@@ -95,6 +96,7 @@ impl Producer {
     async fn by_sql(
         &self,
         conn: &mut Option<PgConnection>,
+        queue: &str,
         tenant: &Tenant,
         promises: &[Promise],
         wants_commit: bool,
@@ -108,8 +110,9 @@ impl Producer {
             for promise in promises {
                 sqlx::query(
                     "insert into queue.job (queue, kind, tenant, attempts_max, payload)
-                     values ('local', 'probe', $1, $2, $3) returning id",
+                     values ($1, 'probe', $2, $3, $4) returning id",
                 )
+                .bind(queue)
                 .bind(tenant.id)
                 .bind(promise.attempts_max)
                 .bind(payload(promise))

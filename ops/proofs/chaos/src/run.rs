@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::{
     Args, beat, check,
-    fleet::{CONTROL, LEASE_SECS, Place, Program},
-    ledger::{Beat, Death, Ledger, Promise, Struck},
+    fleet::{CAP, CAP_EACH, CAPPED, CONTROL, LEASE_SECS, Place, Program},
+    ledger::{Beat, Cap, Death, Ledger, Promise, Struck},
     load::{Producer, Tenant},
     plan::{Fault, plan},
     postgres::Postgres,
@@ -145,6 +145,9 @@ async fn prepare(
         program.json(&url, &["tenant", "create", &name, "--wait"]).await?;
         tenants.push(tenant(&mut postgres.connect(CONTROL).await?, &name).await?);
     }
+    let limit = ["queue", "limit", "set", "--queue", CAPPED, "--running"];
+    program.json(&url, &[&limit[..], &[&CAP.to_string()]].concat()).await?;
+    program.json(&url, &[&limit[..], &[&CAP_EACH.to_string(), "--each-tenant"]].concat()).await?;
     let mut control = postgres.connect(CONTROL).await?;
     witness::watch_control(&mut control).await?;
     for tenant in &tenants {
@@ -248,6 +251,10 @@ async fn note(args: &Args, scene: &Scene, has_faketime: bool, ledger: &mut Ledge
     let died = |(pid, at): &(u32, i64)| workers.get(pid).map(|&worker| Death { worker, at: *at });
     ledger.deaths = notes.killed.iter().filter_map(died).collect();
     ledger.troubles.clone_from(&notes.troubles);
+    ledger.caps = vec![
+        Cap { queue: CAPPED, each_tenant: false, running_max: CAP },
+        Cap { queue: CAPPED, each_tenant: true, running_max: CAP_EACH },
+    ];
     ledger.workers = args.workers.into();
     ledger.lease = i64::try_from(LEASE_SECS)? * 1_000_000;
     ledger.struck = args.faults().into_iter().map(|fault| struck(fault, &notes, has_faketime)).collect();

@@ -52,7 +52,8 @@ pub(crate) async fn read_control(conn: &mut PgConnection, ledger: &mut Ledger) -
     }
     for row in rows(
         conn,
-        "select number, job, from_running, from_fence, from_worker, to_running, to_fence, to_worker, COMMITTED
+        "select number, job, from_running, from_fence, from_worker, to_running, to_fence, to_worker, COMMITTED,
+                queue, tenant
          from witness.move order by number",
     )
     .await?
@@ -67,6 +68,8 @@ pub(crate) async fn read_control(conn: &mut PgConnection, ledger: &mut Ledger) -
             from: Side { running: row.try_get(2)?, fence: row.try_get(3)?, worker: row.try_get(4)? },
             to,
             committed: row.try_get(8)?,
+            queue: row.try_get(9)?,
+            tenant: row.try_get(10)?,
         });
     }
     Ok(())

@@ -8,16 +8,18 @@ create table witness.move (
     from_worker  bigint,
     to_running   boolean,
     to_fence     bigint,
-    to_worker    bigint
+    to_worker    bigint,
+    queue        text        not null,
+    tenant       uuid
 );
 create function witness.note_move() returns trigger language plpgsql as $$
 begin
     if tg_op = 'DELETE' then
-        insert into witness.move (job, from_running, from_fence, from_worker)
-        values (old.id, old.state = 1, old.fence, old.worker);
+        insert into witness.move (job, from_running, from_fence, from_worker, queue, tenant)
+        values (old.id, old.state = 1, old.fence, old.worker, old.queue, old.tenant);
     else
-        insert into witness.move (job, from_running, from_fence, from_worker, to_running, to_fence, to_worker)
-        values (old.id, old.state = 1, old.fence, old.worker, new.state = 1, new.fence, new.worker);
+        insert into witness.move (job, from_running, from_fence, from_worker, to_running, to_fence, to_worker, queue, tenant)
+        values (old.id, old.state = 1, old.fence, old.worker, new.state = 1, new.fence, new.worker, new.queue, new.tenant);
     end if;
     return null;
 end $$;

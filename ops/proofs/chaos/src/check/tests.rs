@@ -2,7 +2,7 @@
 //! check, and no other, must see.
 
 use super::*;
-use crate::ledger::{Beat, Charge, Death, Effect, Fire, Raise, Side, Sighting, Struck, Trouble};
+use crate::ledger::{Beat, Cap, Charge, Death, Effect, Fire, Raise, Side, Sighting, Struck, Trouble};
 
 const SECOND: i64 = 1_000_000;
 
@@ -62,6 +62,7 @@ fn good() -> Ledger {
             effect(2, 13, "step 1", 7 * SECOND),
             effect(2, 13, "failure 1", 7 * SECOND + 1),
         ],
+        caps: vec![Cap { queue: "local", each_tenant: false, running_max: 3 }],
         beats: vec![Beat { schedule: 1, every: 2 * SECOND, from: SECOND, to: 5 * SECOND }],
         fires: vec![fire(2, 5), fire(4, 6)],
         sightings: vec![Sighting { job: 1, fence: 10, began: true, at: SECOND }],
@@ -92,7 +93,7 @@ fn running(fence: i64, worker: i64) -> Side {
 }
 
 fn one_move(number: i64, job: i64, from: Side, to: Option<Side>, committed: i64) -> Move {
-    Move { number, job, from, to, committed }
+    Move { number, job, from, to, committed, queue: "local".to_owned(), tenant: None }
 }
 
 fn raise(job: i64, fence: i64, committed: i64) -> Raise {
@@ -228,6 +229,17 @@ fn a_move_without_a_new_fence_is_seen() {
     assert!(found(|ledger| ledger.moves[1].to = Some(running(11, 8))).contains(&moved[0]));
     assert_eq!(found(|ledger| ledger.moves[1].to = Some(ready(10))), moved);
     assert_eq!(found(|ledger| ledger.moves[2].from = ready(12)), moved);
+}
+
+#[test]
+fn one_lease_more_than_a_cap_allows_is_seen() {
+    assert_eq!(found(|ledger| ledger.caps[0].running_max = 1), ["leases over a cap"]);
+    let of_others = found(|ledger| {
+        ledger.caps = vec![Cap { queue: "local", each_tenant: true, running_max: 1 }];
+        ledger.moves[4].tenant = Some(uuid::Uuid::nil());
+        ledger.moves[5].tenant = Some(uuid::Uuid::nil());
+    });
+    assert!(of_others.is_empty(), "they are two tenants' jobs: {of_others:?}");
 }
 
 #[test]
