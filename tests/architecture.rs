@@ -115,8 +115,12 @@ fn jobs_see_no_environment_no_configuration_and_no_http() {
 fn the_queue_names_no_kind_and_no_tenant_rule() {
     for (file, text) in sources("crates/queue/src") {
         for kind in jobs::catalogue() {
+            // Some names are ordinary words as well: code can mean the kind only by a quoted text.
+            let quoted = ['"', '\''].map(|quote| format!("{quote}{}{quote}", kind.name));
+            let is_named = quoted.iter().any(|name| text.contains(name))
+                || (kind.name.contains('_') && text.contains(kind.name));
             assert!(
-                !text.contains(kind.name),
+                !is_named,
                 "{} names the kind {}: the engine knows leases and states only",
                 file.display(),
                 kind.name
