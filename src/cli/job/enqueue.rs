@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// Enqueue once per key within 24 hours, also after the job has ended
     #[arg(long, value_name = "KEY", conflicts_with = "unique_key")]
     idempotency_key: Option<String>,
+    /// Count it against the rate of this key, if a limit was set for it
+    #[arg(long, value_name = "KEY")]
+    rate_key: Option<String>,
     /// Let it wait until these jobs have succeeded; if one does not, it fails too
     #[arg(long, value_name = "ID[,ID...]", value_delimiter = ',')]
     after: Vec<JobId>,
@@ -125,6 +128,9 @@ pub(super) async fn run(args: Args, context: &Context, control: &Control) -> any
     }
     if let Some(run_at) = args.run_at {
         job = job.run_at(run_at);
+    }
+    if let Some(key) = &args.rate_key {
+        job = job.rate_key(key);
     }
     if let Some(key) = &args.unique_key {
         job = job.unique_key(key);
