@@ -52,7 +52,7 @@ $$;
 -- The order of the questions is the precedence: first what only a person ends, then what time ends, then what capacity does.
 create function queue.explain(job_id bigint)
 returns table (state text, reason text, since timestamptz, until timestamptz, evidence jsonb)
-language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off as $$
+language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 declare
     j        queue.job;
     closed   queue.queue;
@@ -189,7 +189,7 @@ $$;
 -- wait beside each other. Turns are read from reason_change; closed queues and absent workers from their own records.
 create function queue.timeline(job_id bigint)
 returns table (since timestamptz, until timestamptz, reason text, evidence jsonb)
-language sql stable set enable_seqscan = off as $$
+language sql stable set enable_seqscan = off set jit = off as $$
     with j as (
         select id, queue, kind, tenant, created_at, run_at, state = 1 as running, started_at, null::timestamptz as finished_at
         from queue.job where id = job_id
