@@ -337,7 +337,9 @@ pub(crate) async fn has_work(pool: &PgPool, queues: &[String]) -> Result<bool, s
     sqlx::query_scalar!(
         r#"-- queue.has_work
         select exists (
-            select from queue.job j where queue = any($1) and (state = 1 or (state = 0 and run_at <= now()
+            select from queue.job j where queue = any($1) and (state = 1 or (state = 0
+                -- Read after the snapshot was taken: what that shows was due before.
+                and run_at <= (select clock_timestamp())
                 and not exists (select from queue.queue q where q.name = j.queue and q.paused_at is not null)))
         ) or exists (
             -- About to be let go: what it waited for has just ended.

@@ -384,12 +384,21 @@ async fn q15_settling_a_dependency_costs_the_same_beside_any_number_of_others() 
     bulk(&bench, WAITERS).await;
     for mut conn in conns {
         let first = settle_buffers(&mut conn).await;
-        let mut last = 0;
-        for _ in 0..20 {
-            last = settle_buffers(&mut conn).await;
+        let mut later = Vec::new();
+        for _ in 0..21 {
+            later.push(settle_buffers(&mut conn).await);
         }
-        println!("buffers for one of a thousand edges: first {first}, later {last}");
-        assert!(first < 250 && last < 80, "the first one makes the plans");
+        // The middle one: autovacuum may come by and make a session read the catalogue anew.
+        later.sort_unstable();
+        println!("buffers for one of a thousand edges: first {first}, later {later:?}");
+        assert!(first < 250 && later[10] < 80, "the first one makes the plans");
+        // The other session settles with what an analysis leaves that saw the pages before their rows were committed.
+        bulk(
+            &bench,
+            "update pg_class set reltuples = 0 where oid = 'queue.dependency'::regclass
+                or oid in (select indexrelid from pg_index where indrelid = 'queue.dependency'::regclass)",
+        )
+        .await;
     }
 }
 
