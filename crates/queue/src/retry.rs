@@ -60,11 +60,8 @@ pub(crate) async fn retry(conn: &mut PgConnection, id: JobId) -> Result<Ring, Re
     if let Some(woken) = wake(conn, &[id.0]).await?.pop() {
         return Ok(Ring::of_queues([woken.queue]));
     }
-    let live = sqlx::query_scalar!("-- queue.state\nselect state from queue.job where id = $1", id.0)
-        .fetch_optional(&mut *conn)
-        .await?;
-    if let Some(state) = live {
-        return Err(RetryRefused::State { id, state: State::live(state) });
+    if let Some(state) = live_state(conn, id).await? {
+        return Err(RetryRefused::State { id, state });
     }
     bring_back(conn, id).await
 }
@@ -192,11 +189,13 @@ pub(crate) async fn unquarantine(
     if let Some(queue) = freed {
         return Ok(queue);
     }
-    let live = sqlx::query_scalar!("-- queue.state\nselect state from queue.job where id = $1", id.0)
-        .fetch_optional(&mut *conn)
+    let live = live_state(conn, id).await?;
+    Err(live.map_or(RetryRefused::NotFound(id), |state| RetryRefused::NotQuarantined { id, state }))
+}
+
+async fn live_state(conn: &mut PgConnection, id: JobId) -> Result<Option<State>, sqlx::Error> {
+    let state = sqlx::query_scalar!("-- queue.state\nselect state from queue.job where id = $1", id.0)
+        .fetch_optional(conn)
         .await?;
-    Err(live.map_or(RetryRefused::NotFound(id), |state| RetryRefused::NotQuarantined {
-        id,
-        state: State::live(state),
-    }))
+    Ok(state.map(State::live))
 }
