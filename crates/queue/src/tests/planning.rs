@@ -383,15 +383,15 @@ async fn q15_settling_a_dependency_costs_the_same_beside_any_number_of_others() 
     }
     bulk(&bench, WAITERS).await;
     for mut conn in conns {
-        let first = settle_buffers(&mut conn).await;
-        let mut later = Vec::new();
+        let mut looks = Vec::new();
         for _ in 0..21 {
-            later.push(settle_buffers(&mut conn).await);
+            looks.push(settle_buffers(&mut conn).await);
         }
-        // The middle one: autovacuum may come by and make a session read the catalogue anew.
-        later.sort_unstable();
-        println!("buffers for one of a thousand edges: first {first}, later {later:?}");
-        assert!(first < 250 && later[10] < 80, "the first one makes the plans");
+        // The middle one: whoever changes much of a catalogue, in any database of the server, makes every session
+        // read it anew, some thousand buffers.
+        looks.sort_unstable();
+        println!("buffers for one of a thousand edges: {looks:?}");
+        assert!(looks[10] < 80);
         // The other session settles with what an analysis leaves that saw the pages before their rows were committed.
         bulk(
             &bench,

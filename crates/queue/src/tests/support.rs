@@ -184,8 +184,9 @@ impl Job for Act {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct BriefAct(Act);
 
-/// The bound of the first pause of a [`BriefAct`].
-pub(super) const BRIEF_BACKOFF: Duration = Duration::from_secs(40);
+/// The bound of the first pause of a [`BriefAct`]: so long that no draw is over while a test goes on, but one in ten
+/// thousand.
+pub(super) const BRIEF_BACKOFF: Duration = Duration::from_hours(10);
 
 impl BriefAct {
     pub(super) fn job(name: &str) -> NewJob {
@@ -196,7 +197,7 @@ impl BriefAct {
 impl Job for BriefAct {
     const KIND: &'static str = "brief_act";
     const TIMEOUT: Duration = Duration::from_millis(50);
-    const BACKOFF: Backoff = Backoff { base: BRIEF_BACKOFF, cap: Duration::from_hours(1) };
+    const BACKOFF: Backoff = Backoff { base: BRIEF_BACKOFF, cap: Duration::from_hours(100) };
     type Environment = Stage;
     async fn run(self, attempt: Attempt, stage: Stage) -> Result<Done, JobError> {
         (stage.0)(self.0.name, attempt).await
