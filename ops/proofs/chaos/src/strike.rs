@@ -52,6 +52,9 @@ const AGAIN: Duration = Duration::from_millis(700);
 const EXHAUST_MAX: Duration = Duration::from_secs(15);
 const CONNECTS_AT_A_TIME: usize = 8;
 
+/// How long a worker that is to be killed is given to claim something.
+const PREY_MAX: Duration = Duration::from_secs(5);
+
 /// After a fault is over, a worker needs this long to connect and to trust what it sees.
 const RECOVERY: Micros = 2_000_000;
 
@@ -131,6 +134,9 @@ impl Scene {
 
     async fn kill(&self, strike: &Strike) -> anyhow::Result<bool> {
         let mut place = self.places[strike.place].lock().await;
+        if let Some(pid) = place.pid() {
+            self.await_prey(pid).await;
+        }
         // Noted before: what is committed from here on was not the victim's to lose.
         let at = now();
         let Some(pid) = place.kill().await? else { return Ok(false) };
@@ -138,6 +144,20 @@ impl Scene {
         sleep(strike.lasts).await;
         place.start()?;
         Ok(true)
+    }
+
+    /// Waits until the worker runs a job, so that killing it shows a rescue; not for long, and not where another fault
+    /// keeps anybody from seeing it.
+    async fn await_prey(&self, pid: u32) {
+        let looking = async {
+            let mut conn = self.connect().await?;
+            while !runs_a_job(&mut conn, pid).await? {
+                sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        };
+        // Without prey it is killed all the same.
+        drop(tokio::time::timeout(PREY_MAX, looking).await);
     }
 
     async fn freeze(&self, strike: &Strike) -> anyhow::Result<bool> {
@@ -272,4 +292,10 @@ impl Scene {
         }
         Ok(())
     }
+}
+
+async fn runs_a_job(conn: &mut PgConnection, pid: u32) -> anyhow::Result<bool> {
+    let busy =
+        "select exists (select from queue.job j join queue.worker w on w.id = j.worker where w.pid = $1)";
+    Ok(sqlx::query(busy).bind(i32::try_from(pid)?).fetch_one(conn).await?.try_get(0)?)
 }
