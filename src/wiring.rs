@@ -138,7 +138,7 @@ impl Control {
         &self.config.region
     }
 
-    /// A worker of this process. Without queues it takes the configured ones, else those of the region.
+    /// A worker of this process. Without queues it takes the configured ones, else the region's and that of operations.
     pub(crate) async fn worker(&self, queues: Vec<String>) -> anyhow::Result<Worker> {
         let (tenants, provisioner) = self.tenants()?;
         let environment =
@@ -152,7 +152,8 @@ impl Control {
         let settings = &self.config.worker;
         let configured = [queues, settings.queues.clone()].into_iter().find(|queues| !queues.is_empty());
         WorkerOptions {
-            queues: configured.unwrap_or_else(|| vec![jobs::queue_of(self.region())]),
+            queues: configured
+                .unwrap_or_else(|| vec![jobs::queue_of(self.region()), jobs::OPERATIONS.to_owned()]),
             slots: settings.slots,
             lease: settings.lease,
             heartbeat: settings.heartbeat,

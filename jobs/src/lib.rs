@@ -101,6 +101,10 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<tenant_provision::TenantProvision>()
 }
 
+/// The queue of operators' work on other jobs, such as a bulk operation: it may not stand in line behind the very jobs
+/// that it is to cancel, nor rest because their queue is paused. Workers of every region claim from it.
+pub const OPERATIONS: &str = "operations";
+
 /// The queue in which jobs of a region wait: only workers of that region claim from it.
 #[must_use]
 pub fn queue_of(region: &database::control::Region) -> String {

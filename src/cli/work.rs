@@ -4,8 +4,8 @@ use super::{Context, close, exit::Exit};
 use crate::{telemetry::Listener, wiring::Control};
 
 const EXAMPLES: &str = "Examples:
-  tenure work                       the queues of the configured region
-  tenure work --queues eu,default   these queues
+  tenure work                       the queue of the configured region, and operations
+  tenure work --queues eu,default   these queues alone
 
 SIGTERM or Ctrl-C stops it in order: nothing new is claimed, running jobs get `worker.grace`, what is left is
 handed back. A second signal ends it at once; its jobs are then taken over by another worker.";
@@ -13,7 +13,7 @@ handed back. A second signal ends it at once; its jobs are then taken over by an
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// The queues to claim from [default: worker.queues, else those of the region]
+    /// The queues to claim from [default: worker.queues, else the region's and operations]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     queues: Vec<String>,
     /// Stop as soon as nothing is due or running

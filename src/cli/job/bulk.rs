@@ -133,9 +133,8 @@ async fn carry_out(
     control: &Control,
 ) -> anyhow::Result<Exit> {
     let verb = plan.action().verb();
-    let queue = jobs::queue_of(control.region());
-    let job =
-        jobs::bulk_operation::job(plan, operator())?.queue(&queue).traceparent(telemetry::traceparent());
+    let queue = jobs::OPERATIONS;
+    let job = jobs::bulk_operation::job(plan, operator())?.queue(queue).traceparent(telemetry::traceparent());
     let operation = control.queue().enqueue(job).await?;
     if no_wait {
         let existing = operation.existing;
@@ -145,7 +144,7 @@ async fn carry_out(
     context.output.say(&format!("operation {0} does this; `tenure job cancel {0}` aborts it", operation.id));
     let ids = [operation.id];
     let waiting = follow::jobs(context, control, &ids, None);
-    let ended = follow::with_worker(context, control, &queue, waiting).await?.remove(0);
+    let ended = follow::with_worker(context, control, queue, waiting).await?.remove(0);
     let progress = control.queue().bulk_progress(operation.id).await?.unwrap_or_default();
     let skipped = control.queue().bulk_skipped(operation.id).await?;
     context.output.answer(&Ended {
