@@ -59,6 +59,9 @@ struct Cli {
     /// Answer with one JSON object
     #[arg(long, global = true)]
     json: bool,
+    /// Who acts, by name, for the record [default: $TENURE_ACTOR, else the login name]
+    #[arg(long = "as", global = true, value_name = "NAME")]
+    actor: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -107,6 +110,8 @@ enum Command {
 pub(crate) struct Context {
     config: Arc<Config>,
     output: Output,
+    /// Who acts, by name.
+    actor: Arc<str>,
     /// Cancelled by the first signal.
     shutdown: CancellationToken,
 }
@@ -115,6 +120,16 @@ impl Context {
     /// Opens the control database; its schema must be current.
     async fn control(&self) -> anyhow::Result<Control> {
         Box::pin(Control::open(self.config.clone(), self.output, Schema::Current)).await
+    }
+
+    /// The name of whoever acts.
+    fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// The same with the way they came, for the record of a job or a queue.
+    fn operator(&self) -> String {
+        format!("{} by the command line", self.actor())
     }
 
     /// Opens the control database, does the work, and closes it whatever came of that.
@@ -179,7 +194,8 @@ fn start(cli: Cli, output: Output) -> anyhow::Result<Exit> {
     let telemetry = Telemetry::start(&config, log_filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
-        let context = Context { config, output, shutdown: lifecycle::listen()? };
+        let context =
+            Context { config, output, actor: actor(cli.actor).into(), shutdown: lifecycle::listen()? };
         run(cli.command, context).instrument(info_span!("command")).await
     });
     runtime.shutdown_timeout(LEFT_OVER_MAX);
@@ -219,9 +235,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
 }
 
-/// The name of whoever types, for the record of a job or a queue.
-fn operator() -> String {
-    let name =
-        ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
-    format!("{} by the command line", name.as_deref().unwrap_or("somebody"))
+/// The name of whoever acts: as the command line says, else the environment, else the login.
+fn actor(named: Option<String>) -> String {
+    let variable = |name: &&str| std::env::var(name).ok();
+    let named = named.or_else(|| {
+        ["TENURE_ACTOR", "USER", "LOGNAME"]
+            .iter()
+            .find_map(|name| variable(name).filter(|name| !name.is_empty()))
+    });
+    named.unwrap_or_else(|| "somebody".to_owned())
 }

@@ -116,9 +116,13 @@ impl Control {
     }
 
     /// The control database's sets of migrations.
-    pub(crate) fn sets() -> [(&'static str, &'static Migrator); 2] {
+    pub(crate) fn sets() -> [(&'static str, &'static Migrator); 3] {
         static QUEUE: LazyLock<Migrator> = LazyLock::new(queue::migrations);
-        [("control", database::migrate::control()), ("queue", &QUEUE)]
+        [
+            ("control", database::migrate::control()),
+            ("governance", database::migrate::governance()),
+            ("queue", &QUEUE),
+        ]
     }
 
     /// A connection past any pooler.

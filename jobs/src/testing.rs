@@ -112,7 +112,8 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn new() -> Self {
         let queue_migrations = queue::migrations();
-        let database = TestDatabase::migrated(&[&queue_migrations, migrate::control()]).await;
+        let database =
+            TestDatabase::migrated(&[&queue_migrations, migrate::control(), migrate::governance()]).await;
         let pool = database.pool(8).await;
         let keys = tempfile::tempdir().unwrap();
         let key = keys.path().join("passwords.key");

@@ -57,7 +57,7 @@ async fn migrate_all(context: &Context, control: &Control) -> anyhow::Result<Exi
 
 /// Tenants in service whose schema is older than this program's.
 async fn tenants_behind(control: &Control) -> anyhow::Result<Vec<control::Tenant>> {
-    let newest = migrate::newest(migrate::tenant());
+    let newest = migrate::newest_of_tenant();
     let tenants = control::list(&mut *control.connection().await?).await?;
     let is_behind = |tenant: &control::Tenant| {
         tenant.state == control::TenantState::Active
@@ -154,15 +154,14 @@ async fn status(context: &Context, control: &Control) -> anyhow::Result<Exit> {
         });
     }
     if is_migrated {
-        let newest = migrate::newest(migrate::tenant());
+        let newest = migrate::newest_of_tenant();
         for tenant in control::list(&mut conn).await? {
             let version = tenant.schema_version.unwrap_or(0);
-            let set = migrate::tenant().iter().filter(|step| step.version > version);
             schemas.push(SchemaStatus {
                 schema: format!("tenant {}", tenant.name),
                 version,
                 newest,
-                pending: set.count(),
+                pending: usize::try_from(newest - version).unwrap_or(0),
             });
         }
     }

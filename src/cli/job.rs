@@ -19,7 +19,7 @@ use self::view::{Detail, Listed};
 use super::{
     Context,
     exit::{Exit, Failure},
-    follow, operator,
+    follow,
     output::{Answer, Page},
     tenant,
 };
@@ -202,7 +202,7 @@ async fn release(id: JobId, dry_run: bool, context: &Context, control: &Control)
         let did = if quarantined { "would run again, alone" } else { "would not be released" };
         return moved(id, job.state, did, true, context);
     }
-    control.queue().release(id, &operator()).await?;
+    control.queue().release(id, &context.operator()).await?;
     moved(id, job.state, "will run again, alone", false, context)
 }
 
@@ -216,7 +216,7 @@ async fn cancel(id: JobId, dry_run: bool, context: &Context, control: &Control) 
         };
         return moved(id, job.state, did, true, context);
     }
-    match control.queue().cancel(id, &operator()).await? {
+    match control.queue().cancel(id, &context.operator()).await? {
         Cancelled::Never => moved(id, job.state, "is cancelled", false, context),
         Cancelled::Told => moved(id, job.state, "is asked to stop", false, context),
         Cancelled::NotLive => {

@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::{
     Context,
     exit::Exit,
-    operator,
     output::{Answer, Page, Table, age},
 };
 
@@ -52,7 +51,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
                 Command::Pause { name, reason, dry_run } => {
                     let was_paused = is_paused(&queue.queues().await?, name);
                     if !dry_run {
-                        queue.pause(name, &operator(), reason.as_deref()).await?;
+                        queue.pause(name, &context.operator(), reason.as_deref()).await?;
                     }
                     context.output.answer(&Moved {
                         queue: name,

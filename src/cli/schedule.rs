@@ -13,7 +13,7 @@ use self::view::{Acted, Backfilling, Listed, Next};
 use super::{
     Context,
     exit::{Exit, Failure},
-    job, operator, tenant,
+    job, tenant,
 };
 use crate::wiring::Control;
 
@@ -116,7 +116,7 @@ async fn act(command: Command, context: &Context, control: &Control) -> anyhow::
             let moved = if named.dry_run {
                 queue.schedule(&schedule).await?.paused_at.is_none()
             } else {
-                queue.pause_schedule(&schedule, &operator(), reason.as_deref()).await?
+                queue.pause_schedule(&schedule, &context.operator(), reason.as_deref()).await?
             };
             context.output.answer(&Acted::moved(&schedule.name, "paused", moved, named.dry_run))?;
         }

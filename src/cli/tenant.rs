@@ -253,7 +253,7 @@ async fn show(context: &Context, control: &Control, name: &TenantName) -> anyhow
         }
         _ => Vec::new(),
     };
-    let newest_schema_version = database::migrate::newest(database::migrate::tenant());
+    let newest_schema_version = database::migrate::newest_of_tenant();
     context.output.answer(&Shown { tenant, newest_schema_version, size_bytes: size, connectors })?;
     Ok(Exit::Ok)
 }

@@ -11,9 +11,10 @@ pub(crate) struct Key {
     pub(crate) is_secret: bool,
 }
 
-/// Variables with our prefix that are read elsewhere: the file's own place, where Postgres is installed, and the
-/// server of the tests.
-pub(crate) const OTHER_VARIABLES: [&str; 3] = ["TENURE_CONFIG", "TENURE_POSTGRES_BIN", "TENURE_TEST_SERVER"];
+/// Variables with our prefix that are read elsewhere: the file's own place, who acts, where Postgres is
+/// installed, and the server of the tests.
+pub(crate) const OTHER_VARIABLES: [&str; 4] =
+    ["TENURE_CONFIG", "TENURE_ACTOR", "TENURE_POSTGRES_BIN", "TENURE_TEST_SERVER"];
 
 /// What all variables but DATABASE_URL begin with.
 pub(crate) const PREFIX: &str = "TENURE_";

@@ -34,6 +34,27 @@ pub fn control() -> &'static Migrator {
     &SET
 }
 
+/// The migrations of the schema `governance`, which the control database and every tenant's database have.
+#[must_use]
+pub fn governance() -> &'static Migrator {
+    static SET: LazyLock<Migrator> =
+        LazyLock::new(|| in_schema(sqlx::migrate!("../../migrations/governance"), "governance"));
+    &SET
+}
+
+/// The sets of a tenant's database, in the order in which they run.
+#[must_use]
+pub fn of_tenant() -> [&'static Migrator; 2] {
+    [governance(), tenant()]
+}
+
+/// The version of a tenant's database that has everything: the newest numbers of its sets, added up. Both only rise,
+/// so a database that lacks a migration of either has a smaller one.
+#[must_use]
+pub fn newest_of_tenant() -> i64 {
+    of_tenant().into_iter().map(newest).sum()
+}
+
 /// The migrations of a tenant database's schema `tenant`.
 #[must_use]
 pub fn tenant() -> &'static Migrator {

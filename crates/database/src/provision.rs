@@ -85,6 +85,14 @@ pub enum ProvisionError {
         /// What the stamp says.
         stamp: TenantId,
     },
+    /// The audit chain in the database is another's.
+    #[error("the audit chain in the database of tenant {tenant} is that of {origin}")]
+    OtherChain {
+        /// The tenant.
+        tenant: TenantId,
+        /// Whose it is.
+        origin: String,
+    },
     /// The tenant cannot go into service: migrations are pending, so the step before was not this program's.
     #[error("the database of tenant {0} is not migrated to the newest version")]
     NotMigrated(TenantId),

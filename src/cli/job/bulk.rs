@@ -14,7 +14,7 @@ use super::{
     super::{
         Context,
         exit::{Exit, Failure},
-        follow, operator,
+        follow,
     },
     change::UntilArgs,
     enqueue::PriorityName,
@@ -134,7 +134,9 @@ async fn carry_out(
 ) -> anyhow::Result<Exit> {
     let verb = plan.action().verb();
     let queue = jobs::OPERATIONS;
-    let job = jobs::bulk_operation::job(plan, operator())?.queue(queue).traceparent(telemetry::traceparent());
+    let job = jobs::bulk_operation::job(plan, context.operator())?
+        .queue(queue)
+        .traceparent(telemetry::traceparent());
     let operation = control.queue().enqueue(job).await?;
     if no_wait {
         let existing = operation.existing;

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use queue::{BulkAction, JobId, JobRecord};
 
 use super::{
-    super::{Context, exit::Exit, operator},
+    super::{Context, exit::Exit},
     enqueue::PriorityName,
     existing, moved,
 };
@@ -69,7 +69,7 @@ pub(super) async fn snooze(args: SnoozeArgs, context: &Context, control: &Contro
     if args.dry_run {
         return would(&job, BulkAction::Snooze { until }, &format!("would wait until {at}"), context);
     }
-    control.queue().snooze(args.id, until, &operator()).await?;
+    control.queue().snooze(args.id, until, &context.operator()).await?;
     moved(args.id, job.state, format!("waits until {at}"), false, context)
 }
 

@@ -9,7 +9,6 @@ use super::{
     super::{
         Context,
         exit::{Exit, Failure},
-        operator,
         output::{Answer, Page},
     },
     named,
@@ -24,8 +23,11 @@ pub(super) async fn freeze(
     dry_run: bool,
 ) -> anyhow::Result<Exit> {
     let tenant = named(control, name).await?;
-    let moved =
-        if dry_run { None } else { Some(control.queue().freeze(tenant.id.0, &operator(), reason).await?) };
+    let moved = if dry_run {
+        None
+    } else {
+        Some(control.queue().freeze(tenant.id.0, &context.operator(), reason).await?)
+    };
     context.output.answer(&Moved { tenant: name, frozen: true, jobs: moved, dry_run })?;
     Ok(Exit::Ok)
 }

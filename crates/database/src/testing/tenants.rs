@@ -42,7 +42,8 @@ impl TestTenants {
 
     /// No tenants yet; `sets` are migrated into the control database beside its own.
     pub async fn with(sets: &[&Migrator], limits: Limits) -> Self {
-        let sets: Vec<_> = [migrate::control()].into_iter().chain(sets.iter().copied()).collect();
+        let sets: Vec<_> =
+            [migrate::control(), migrate::governance()].into_iter().chain(sets.iter().copied()).collect();
         Self::on(TestDatabase::migrated(&sets).await, limits).await
     }
 

@@ -1,0 +1,14 @@
+//! What makes an effect accountable: who acted, under which rule, with whose approval, and the chain that shows it.
+//!
+//! Owns the schema `governance`, which the control database and every tenant's database have, and the tables of
+//! governed decisions in the schema `tenant`. Functions take the connection of a transaction: what they write commits
+//! or vanishes with the effect it speaks of.
+//!
+//! Promises: no personal data in the chain; actors are ids, values are digests.
+//!
+//! Refuses: to run a job, or to know a connector.
+
+pub mod actor;
+pub mod audit;
+pub mod canonical;
+pub mod digest;
