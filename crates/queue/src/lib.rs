@@ -37,6 +37,7 @@
 //!
 //! A larger runnable example is `examples/mailer.rs`.
 
+mod acquit;
 mod attempt;
 mod backoff;
 mod bell;

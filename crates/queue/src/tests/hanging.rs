@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{
+    Connection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream, UnixStream},
@@ -14,7 +17,7 @@ use tokio::{
 };
 
 use super::support::{Bench, Stage, bench, lock_holder, quick, soon, start_on, until};
-use crate::{Done, State, WorkerOptions};
+use crate::{Done, JobId, State, WorkerOptions, full_look, rescue};
 
 /// Acts that wait for a permit, and the bell that each rings when it begins.
 fn gated() -> (Stage, Arc<Notify>, Arc<Semaphore>) {
@@ -217,6 +220,42 @@ async fn q3_a_worker_whose_network_forgot_its_connections_comes_back_and_its_job
     bench.await_state(id, State::Succeeded).await;
     let next = bench.enqueue("next").await;
     bench.await_state(next, State::Succeeded).await;
+    worker.stop().await;
+}
+
+/// Judges the job as if its worker had died and its lease had ended.
+async fn judge_as_dead(bench: &Bench, id: JobId, worker: i64) {
+    let mut conn = bench.conn().await;
+    let mut judgement = conn.begin().await.unwrap();
+    // In one transaction, so that neither a renewal nor the worker's own rescuer comes in between.
+    sqlx::query("update queue.job set lease_expires_at = now() - interval '1 ms' where id = $1")
+        .bind(id.0)
+        .execute(&mut *judgement)
+        .await
+        .unwrap();
+    rescue::rescue(&mut judgement, &[worker], full_look::BEGINNING).await.unwrap();
+    judgement.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q6_a_worker_that_was_only_cut_off_takes_the_charge_of_a_crash_back() {
+    let bench = bench().await;
+    let (stage, began, go) = gated();
+    let worker = start_on(bench.db.options(), stage, brief()).await;
+    // The first is claimed again by the worker that still runs it, the second is set aside until the renewal misses it.
+    for (setting, crashes) in
+        [("update queue.job set crashes = 0", 0), ("update queue.job set crashes = 1", 1)]
+    {
+        let id = bench.enqueue("x").await;
+        soon(began.notified()).await;
+        bench.sql(setting).await;
+        judge_as_dead(&bench, id, worker.id).await;
+        until(async || bench.queue.attempts(id).await.unwrap()[0].outcome == "lost").await;
+        soon(began.notified()).await;
+        assert_eq!(bench.record(id).await.crashes, crashes);
+        go.add_permits(1);
+        bench.await_state(id, State::Succeeded).await;
+    }
     worker.stop().await;
 }
 

@@ -7,10 +7,11 @@ use std::{
 
 use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::Shared;
 use crate::{
+    acquit::acquit,
     connection::{Dedicated, unless, within},
     lease::{self, Beat, Renewed},
     presence,
@@ -33,7 +34,11 @@ pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
             }
         });
         let Some(age) = woken.await else { return };
-        if unless(&drained, heart.beat(age)).await.is_none() {
+        let beaten = async {
+            heart.beat(age).await;
+            heart.acquit().await;
+        };
+        if unless(&drained, beaten).await.is_none() {
             return;
         }
     }
@@ -68,6 +73,28 @@ impl Heart {
                         return;
                     }
                 }
+            }
+        }
+    }
+
+    /// Says of attempts that were taken from this worker that it had not died. What cannot be said now is said with the
+    /// next beat.
+    async fn acquit(&mut self) {
+        let outlived = self.shared.held.take_outlived();
+        if outlived.is_empty() {
+            return;
+        }
+        let conn = &mut self.conn;
+        let said = async { acquit(conn.get().await?, &outlived).await };
+        match within(self.shared.options.heartbeat, said).await {
+            Ok(freed) => self.shared.wake(freed.iter().map(String::as_str)),
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "what this worker outlived could not be told yet"
+                );
+                self.conn.failed(&error);
+                self.shared.held.outlived(outlived);
             }
         }
     }

@@ -31,8 +31,9 @@ use crate::{
 
 const PRODUCERS: usize = 3;
 
-/// How long the healed fleet may take to finish what is left.
-const DRAIN_MAX: Duration = Duration::from_mins(3);
+/// How long the healed fleet may go without finishing one of the jobs that are left: longer than the pause of a job that
+/// has failed often.
+const STALL_MAX: Duration = Duration::from_mins(3);
 
 /// Makes everything, runs, checks, and leaves nothing behind.
 pub(crate) async fn run(args: &Args, seed: u64) -> anyhow::Result<Report> {
@@ -222,14 +223,19 @@ async fn under_faults(
 
 /// Stops the schedules and waits until nothing is left, or no patience; answers what the schedules owed.
 async fn drain(scene: &Scene, program: &Program, tenants: &[Tenant]) -> anyhow::Result<Vec<Beat>> {
-    let deadline = Instant::now() + DRAIN_MAX;
     let (mut conn, url) = {
         let postgres = scene.postgres.lock().await;
         (postgres.connect(CONTROL).await?, postgres.url(CONTROL, postgres.port))
     };
     let beats = beat::stop(&mut conn, program, &url, tenants).await?;
-    while Instant::now() < deadline && witness::unfinished(&mut conn).await? > 0 {
+    let mut left = witness::unfinished(&mut conn).await?;
+    let mut since = Instant::now();
+    while left > 0 && since.elapsed() < STALL_MAX {
         tokio::time::sleep(Duration::from_millis(100)).await;
+        let now_left = witness::unfinished(&mut conn).await?;
+        if now_left != left {
+            (left, since) = (now_left, Instant::now());
+        }
     }
     Ok(beats)
 }
