@@ -9,6 +9,7 @@ mod http;
 mod parse;
 mod section;
 mod stream;
+mod target;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -29,6 +30,11 @@ pub use http::{
     TokenPlace,
 };
 pub(crate) use parse::url_password;
+pub use target::{Convergence, StreamTarget};
+pub(crate) use target::{
+    HttpTarget, HttpTargetConnection, IdempotencyProbe, RowVersion, TableTarget, TargetConnection,
+    TargetPlace, WriteMethod,
+};
 
 /// A connector as its file defines it.
 #[derive(Clone)]
@@ -36,6 +42,8 @@ pub struct Definition {
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) streams: Vec<Stream>,
+    /// Read by targets alone: no source knows it.
+    pub(crate) target: Option<TargetConnection>,
     text: String,
 }
 
@@ -80,6 +88,7 @@ pub struct Stream {
     pub(crate) deletions: Deletions,
     pub(crate) deletions_percent_max: u8,
     pub(crate) origin: StreamOrigin,
+    pub(crate) target: Option<StreamTarget>,
 }
 
 /// Where in the source a stream comes from.
@@ -172,6 +181,7 @@ impl Definition {
                 SecretText::File { .. } => None,
             })
             .chain(self.password_in_url().then(|| "postgres.url".to_owned()))
+            .chain(self.target_password_in_url().then(|| "target.url".to_owned()))
             .collect()
     }
 
@@ -187,11 +197,15 @@ impl Definition {
     }
 
     fn secrets(&self) -> impl Iterator<Item = &SecretText> {
-        match &self.kind {
-            Kind::Postgres(postgres) => postgres.password.as_ref(),
-            Kind::Http(http) => http.auth.secret(),
-        }
-        .into_iter()
+        let target = self.target.as_ref().and_then(TargetConnection::secret);
+        self.kind.secret().into_iter().chain(target)
+    }
+
+    const fn target_password_in_url(&self) -> bool {
+        matches!(
+            &self.target,
+            Some(TargetConnection::Postgres(PostgresDefinition { password_in_url: true, .. }))
+        )
     }
 
     const fn password_in_url(&self) -> bool {
@@ -202,11 +216,12 @@ impl Definition {
 impl fmt::Debug for Definition {
     /// Without the text, which may hold a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, kind, streams, text: _ } = self;
+        let Self { name, kind, streams, target, text: _ } = self;
         f.debug_struct("Definition")
             .field("name", name)
             .field("kind", kind)
             .field("streams", streams)
+            .field("target", target)
             .finish_non_exhaustive()
     }
 }
@@ -218,6 +233,14 @@ impl Kind {
         match self {
             Self::Postgres(_) => "postgres",
             Self::Http(_) => "http",
+        }
+    }
+
+    /// The secret with which it is read.
+    const fn secret(&self) -> Option<&SecretText> {
+        match self {
+            Self::Postgres(postgres) => postgres.password.as_ref(),
+            Self::Http(http) => http.auth.secret(),
         }
     }
 }
@@ -263,6 +286,12 @@ impl Stream {
     #[must_use]
     pub const fn origin(&self) -> &StreamOrigin {
         &self.origin
+    }
+
+    /// What of its records may be written back; `None` is nothing.
+    #[must_use]
+    pub const fn target(&self) -> Option<&StreamTarget> {
+        self.target.as_ref()
     }
 
     /// Whether `vanished` of `known` records are more than this stream may lose in one run.

@@ -23,6 +23,7 @@ mod page;
 mod read;
 mod request;
 mod retry_after;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ use crate::state::State;
 
 use guard::Cycle;
 pub(crate) use read::HttpReader;
+pub(crate) use target::HttpTargetDriver;
 
 /// How long the TCP and TLS handshakes may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -119,7 +121,7 @@ impl HttpSource {
             None => None,
         };
         let scrubber = request::scrubber(&definition.auth, credential.as_ref());
-        let headers = request::headers(&place, definition, credential.as_ref())?;
+        let headers = request::headers(&place, &definition.headers, &definition.auth, credential.as_ref())?;
         let client = Client::builder()
             .default_headers(headers)
             .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))

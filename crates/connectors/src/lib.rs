@@ -28,15 +28,16 @@ mod report;
 mod secret;
 mod source;
 mod state;
+mod target;
 #[cfg(test)]
 mod testing;
 
 pub use budget::{Bucket, LocalBudget, RequestBudget};
 pub use cursor::{CursorFault, CursorType, CursorValue};
 pub use definition::{
-    Auth, CursorParam, CursorRule, Definition, DefinitionError, DefinitionFault, Deletions, FieldPath,
-    Format, HttpDefinition, HttpStream, Kind, Method, Order, Pagination, ParamFormat, PostgresDefinition,
-    RateLimit, Settle, Stream, StreamOrigin, TokenPlace,
+    Auth, Convergence, CursorParam, CursorRule, Definition, DefinitionError, DefinitionFault, Deletions,
+    FieldPath, Format, HttpDefinition, HttpStream, Kind, Method, Order, Pagination, ParamFormat,
+    PostgresDefinition, RateLimit, Settle, Stream, StreamOrigin, StreamTarget, TokenPlace,
 };
 pub use error::{ErrorClass, Place, SourceError};
 pub use record::{Batch, KeyRange, Record, RejectReason, Rejected};
@@ -44,3 +45,7 @@ pub use report::{Check, CheckReport, DiscoveredField, DiscoveredStream, Outcome}
 pub use secret::SecretText;
 pub use source::{ReadOptions, Reader, Source};
 pub use state::{State, StateError};
+pub use target::{
+    Capability, Change, Conflict, Expected, Fields, Normaliser, Observed, Probed, Standing, Target,
+    Validator, WriteAnswer,
+};

@@ -23,6 +23,7 @@ mod quote;
 mod read;
 mod session;
 mod statement;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ use crate::source::ReadOptions;
 use crate::state::State;
 
 pub(crate) use read::PgReader;
+pub(crate) use target::PgTarget;
 
 /// The place within a run over a table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,6 +59,8 @@ pub(crate) enum PgPosition {
 #[derive(Clone)]
 pub(crate) struct PgSource {
     place: Place,
+    /// The section of the definition that it comes from, to name in messages.
+    section: &'static str,
     options: PgConnectOptions,
     /// The key of the password in the definition, to name in messages.
     password_key: String,
@@ -72,16 +76,26 @@ impl PgSource {
         definition: &PostgresDefinition,
         streams: Vec<Stream>,
     ) -> Result<Self, SourceError> {
+        Self::of_section("postgres", place, definition, streams).await
+    }
+
+    async fn of_section(
+        section: &'static str,
+        place: Place,
+        definition: &PostgresDefinition,
+        streams: Vec<Stream>,
+    ) -> Result<Self, SourceError> {
         let mut scrubber = Scrubber::default();
         // The error is not kept: it may repeat the URL.
         let mut options = PgConnectOptions::from_str(definition.url.expose_secret()).map_err(|_| {
-            place.configuration("the URL of the database cannot be used", "correct `postgres.url`")
+            let advice = format!("correct `{section}.url`");
+            place.configuration("the URL of the database cannot be used", advice)
         })?;
         let url = reqwest::Url::parse(definition.url.expose_secret()).ok();
         if let Some(password) = url.as_ref().and_then(url_password) {
             scrubber.add(&SecretString::from(password));
         }
-        let mut password_key = "postgres.url".to_owned();
+        let mut password_key = format!("{section}.url");
         if let Some(secret) = &definition.password {
             let password = secret.read(&place).await?;
             options = options.password(password.expose_secret());
@@ -95,7 +109,7 @@ impl PgSource {
             .extra_float_digits(None)
             .disable_statement_logging();
         let statement_timeout = definition.statement_timeout;
-        Ok(Self { place, options, password_key, statement_timeout, streams, scrubber })
+        Ok(Self { place, section, options, password_key, statement_timeout, streams, scrubber })
     }
 
     /// Starts or resumes a run.

@@ -9,7 +9,7 @@ use reqwest::Url;
 use super::FieldPath;
 use crate::secret::SecretText;
 
-pub(super) use walk::{connection, stream};
+pub(super) use walk::{auth, base_url, connection, headers, rate_limit, stream};
 
 /// The `[http]` section.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use super::fault::{DefinitionError, Faults};
 use super::section::Section;
-use super::{Definition, Kind, PostgresDefinition, Stream, http, stream};
+use super::{Definition, Kind, PostgresDefinition, Stream, TargetConnection, http, stream, target};
 
 pub(super) fn definition(text: &str, file_name: &str) -> Result<Definition, DefinitionError> {
     let faults = Faults::default();
@@ -34,8 +34,35 @@ fn whole(mut top: Section<'_>, text: &str) -> Option<Definition> {
     let named = kind_name(&mut top);
     let kind = kind(&mut top, named);
     let streams = streams(&mut top, named);
+    let target = target(&mut top, named, kind.as_ref(), &streams);
     top.finish();
-    Some(Definition { name: name?, kind: kind?, streams, text: text.to_owned() })
+    Some(Definition { name: name?, kind: kind?, streams, target, text: text.to_owned() })
+}
+
+/// The target, which belongs with the streams that are written back.
+fn target(
+    top: &mut Section<'_>,
+    named: Option<KindName>,
+    kind: Option<&Kind>,
+    streams: &[Stream],
+) -> Option<TargetConnection> {
+    let written = streams.iter().any(|stream| stream.target.is_some());
+    let Some(section) = top.section("target") else {
+        if written && !top.has("target") {
+            top.missing(
+                "target",
+                "add a section [target]: where changes are sent, with a credential of its own",
+            );
+        }
+        return None;
+    };
+    let target = target::connection(section, named)?;
+    if !written && top.faults().is_empty() {
+        let help = "add [streams.target] with the `owned` fields to a stream, or remove the section";
+        top.wrong("target", "serves no stream", help);
+    }
+    target::apart(top, kind?, &target);
+    Some(target)
 }
 
 /// A `name` of lower-case letters, digits, `-` and `_`.
@@ -75,7 +102,7 @@ fn kind_name(top: &mut Section<'_>) -> Option<KindName> {
 
 /// Reads both sections, so that the faults of both show, and keeps the one that the kind wants.
 fn kind(top: &mut Section<'_>, named: Option<KindName>) -> Option<Kind> {
-    let postgres = top.section("postgres").map(postgres);
+    let postgres = top.section("postgres").map(|section| postgres(section, Duration::from_mins(10)));
     let http = top.section("http").map(http::connection);
     let (wanted, other) = match named? {
         KindName::Postgres => ("postgres", "http"),
@@ -97,10 +124,10 @@ fn kind(top: &mut Section<'_>, named: Option<KindName>) -> Option<Kind> {
     }
 }
 
-fn postgres(mut section: Section<'_>) -> Option<PostgresDefinition> {
+pub(super) fn postgres(mut section: Section<'_>, timeout: Duration) -> Option<PostgresDefinition> {
     let url = section.required("url", "write url = \"postgres://reader@db.example.com/crm\"");
     let password = section.secret("password", "password_file");
-    let statement_timeout = section.duration("statement_timeout", Duration::from_mins(10));
+    let statement_timeout = section.duration("statement_timeout", timeout);
     let parsed = url.as_deref().and_then(|text| database_url(&section, text));
     let password_in_url = parsed.as_ref().is_some_and(|url| url_password(url).is_some());
     if password_in_url && password.is_some() {

@@ -184,6 +184,30 @@ impl<'t> Section<'t> {
         texts
     }
 
+    /// A map of texts or lists of them; one text counts as a list of one.
+    pub(super) fn lists(&mut self, key: &'static str) -> Vec<(String, Vec<String>)> {
+        let Some(section) = self.section(key) else { return Vec::new() };
+        let mut lists = Vec::new();
+        for (name, value) in section.table {
+            let words: Option<Vec<String>> = match value.get_ref() {
+                DeValue::String(text) => Some(vec![text.to_string()]),
+                DeValue::Array(items) => {
+                    items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
+                }
+                _ => None,
+            };
+            match words {
+                Some(words) => lists.push((name.get_ref().to_string(), words)),
+                None => self.faults.add(
+                    &value.span(),
+                    format!("`{}{}` must be a list of texts", section.path, name.get_ref()),
+                    "write it like [\"trim\", \"lower\"]",
+                ),
+            }
+        }
+        lists
+    }
+
     /// A table within this one.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'t>> {
         let value = self.value(key)?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::parse::{self, KindName};
 use super::section::Section;
-use super::{CursorRule, Deletions, FieldPath, Settle, Stream, StreamOrigin, http};
+use super::target::Around;
+use super::{CursorRule, Deletions, FieldPath, Settle, Stream, StreamOrigin, StreamTarget, http, target};
 use crate::cursor::CursorType;
 
 /// Long enough for a transaction that stamps a row when it begins and commits when it ends.
@@ -30,6 +31,8 @@ pub(super) fn stream(mut section: Section<'_>, kind: Option<KindName>) -> Option
         // The kind is unknown: whatever is below cannot be judged.
         None => return None,
     };
+    let around = Around { key: &key, origin: origin.as_ref(), record_bytes_max };
+    let target = written(&mut section, kind, &around);
     section.finish();
     Some(Stream {
         name: name?,
@@ -40,7 +43,12 @@ pub(super) fn stream(mut section: Section<'_>, kind: Option<KindName>) -> Option
         deletions: deletions?,
         deletions_percent_max: u8::try_from(percent).expect("the range was checked"),
         origin: origin?,
+        target,
     })
+}
+
+fn written(section: &mut Section<'_>, kind: Option<KindName>, around: &Around<'_>) -> Option<StreamTarget> {
+    target::stream(section.section("target")?, kind?, around)
 }
 
 fn record_bytes_max(section: &mut Section<'_>) -> usize {

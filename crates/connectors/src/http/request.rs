@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{HttpSource, Next};
 use crate::cursor::CursorValue;
-use crate::definition::{Auth, HttpDefinition, HttpStream, Method, Pagination, ParamFormat};
+use crate::definition::{Auth, HttpStream, Method, Pagination, ParamFormat};
 use crate::error::{Place, SourceError};
 use crate::secret::Scrubber;
 
@@ -28,19 +28,20 @@ pub(super) fn scrubber(auth: &Auth, credential: Option<&SecretString>) -> Scrubb
 /// The headers of every request.
 pub(super) fn headers(
     place: &Place,
-    definition: &HttpDefinition,
+    fixed: &[(String, String)],
+    auth: &Auth,
     credential: Option<&SecretString>,
 ) -> Result<HeaderMap, SourceError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    for (name, value) in &definition.headers {
+    for (name, value) in fixed {
         // Both were judged when the definition was read.
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
             headers.insert(name, value);
         }
     }
     let secret = credential.map(ExposeSecret::expose_secret).unwrap_or_default();
-    let (name, value) = match &definition.auth {
+    let (name, value) = match auth {
         Auth::None | Auth::Query { .. } => return Ok(headers),
         Auth::Bearer(_) => (AUTHORIZATION, format!("Bearer {secret}")),
         Auth::Basic { username, .. } => {
@@ -48,16 +49,13 @@ pub(super) fn headers(
         }
         Auth::Header { name, .. } => {
             let name = name.parse().map_err(|_| {
-                place.configuration(
-                    "the header of the credential has no valid name",
-                    "correct `http.auth.name`",
-                )
+                place.configuration("the header of the credential has no valid name", "correct `auth.name`")
             })?;
             (name, secret.to_owned())
         }
     };
     let mut value = HeaderValue::from_str(&value).map_err(|_| {
-        let key = definition.auth.secret().map_or("http.auth", crate::secret::SecretText::key);
+        let key = auth.secret().map_or("auth", crate::secret::SecretText::key);
         place.configuration(
             "the credential cannot be sent in a header",
             format!("`{key}` must be one line of text"),

@@ -14,7 +14,7 @@ impl PgSource {
             return match error {
                 Error::Configuration(_) | Error::Tls(_) => place.configuration_by(
                     what,
-                    "correct `postgres.url`: host, sslmode and sslrootcert",
+                    format!("correct `{}.url`: host, sslmode and sslrootcert", self.section),
                     cause,
                 ),
                 Error::ColumnDecode { .. } | Error::Decode(_) => place.poison(
@@ -28,10 +28,15 @@ impl PgSource {
         match (&code[..2.min(code.len())], code.as_ref()) {
             ("28", _) => place.configuration_by(
                 format!("{what}: the source refuses the credential"),
-                format!("correct the user in `postgres.url` or the password (`{}`)", self.password_key),
+                format!(
+                    "correct the user in `{}.url` or the password (`{}`)",
+                    self.section, self.password_key
+                ),
                 cause,
             ),
-            (_, "3D000") => place.configuration_by(what, "correct the database in `postgres.url`", cause),
+            (_, "3D000") => {
+                place.configuration_by(what, format!("correct the database in `{}.url`", self.section), cause)
+            }
             (_, "42501") => place.configuration_by(
                 what,
                 "grant usage on the schema and select on the table to the connector's user",

@@ -48,27 +48,35 @@ impl PgSource {
 
     /// Connects and begins the snapshot.
     pub(super) async fn open(&self, place: &Place) -> Result<Session, SourceError> {
-        let connect = || async {
-            let connecting = PgConnection::connect_with(&self.options);
-            let Ok(connected) = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await else {
-                let what = format!("the source did not answer within {} s", CONNECT_TIMEOUT.as_secs());
-                return Err(place.transient(what));
-            };
-            connected.map_err(|error| self.failure(place, "connecting to the source", &error))
-        };
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(250))
             .with_jitter()
             .with_max_times(CONNECT_RETRIES);
+        let connect = || self.connect(place);
         let conn =
             connect.retry(backoff).when(|error| matches!(error, SourceError::Transient { .. })).await?;
-        self.begin(conn)
+        self.begin(conn, "begin isolation level repeatable read read only")
             .await
             .map_err(|error| self.failure(place, "opening a snapshot of the source", &error))
     }
 
-    async fn begin(&self, mut conn: PgConnection) -> Result<Session, sqlx::Error> {
-        sqlx::raw_sql("begin isolation level repeatable read read only").execute(&mut conn).await?;
+    /// One try to connect.
+    pub(super) async fn connect(&self, place: &Place) -> Result<PgConnection, SourceError> {
+        let connecting = PgConnection::connect_with(&self.options);
+        let Ok(connected) = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await else {
+            let what = format!("the database did not answer within {} s", CONNECT_TIMEOUT.as_secs());
+            return Err(place.transient(what));
+        };
+        connected.map_err(|error| self.failure(place, "connecting to the database", &error))
+    }
+
+    /// Begins a transaction in which values become text in one way.
+    pub(super) async fn begin(
+        &self,
+        mut conn: PgConnection,
+        begin: &'static str,
+    ) -> Result<Session, sqlx::Error> {
+        sqlx::raw_sql(begin).execute(&mut conn).await?;
         let timeout_ms = self.statement_timeout.as_millis().to_string();
         // Values become text at the source: whatever its defaults, the same row must give the same text.
         let row = sqlx::query!(

@@ -35,7 +35,7 @@ pub(in crate::definition) fn connection(mut section: Section<'_>) -> Option<Http
     base_url.and(auth).map(|_| definition)
 }
 
-fn base_url(section: &mut Section<'_>) -> Option<Url> {
+pub(in crate::definition) fn base_url(section: &mut Section<'_>) -> Option<Url> {
     let text = section.required("base_url", "write base_url = \"https://api.example.com/v1/\"")?;
     let help = "write it like \"https://api.example.com/v1/\"";
     let Some(mut url) = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
@@ -59,7 +59,7 @@ fn base_url(section: &mut Section<'_>) -> Option<Url> {
     Some(url)
 }
 
-fn auth(section: &mut Section<'_>) -> Option<Auth> {
+pub(in crate::definition) fn auth(section: &mut Section<'_>) -> Option<Auth> {
     if !section.has("auth") {
         section.value("auth");
         return Some(Auth::None);
@@ -104,7 +104,7 @@ fn header_name(auth: &mut Section<'_>) -> Option<String> {
     Some(name)
 }
 
-fn headers(section: &mut Section<'_>) -> Vec<(String, String)> {
+pub(in crate::definition) fn headers(section: &mut Section<'_>) -> Vec<(String, String)> {
     let headers = section.texts("headers");
     for (name, value) in &headers {
         let good = HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok();
@@ -122,7 +122,7 @@ fn headers(section: &mut Section<'_>) -> Vec<(String, String)> {
     headers
 }
 
-fn rate_limit(section: &mut Section<'_>) -> Option<RateLimit> {
+pub(in crate::definition) fn rate_limit(section: &mut Section<'_>) -> Option<RateLimit> {
     let mut limit = section.section("rate_limit")?;
     if !limit.has("requests") {
         limit.missing("requests", "write rate_limit = { requests = 10, per = \"1s\" }");
