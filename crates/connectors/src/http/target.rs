@@ -145,7 +145,7 @@ impl HttpTargetDriver {
     async fn find_once(&self, key: &str) -> Result<Option<Found>, SourceError> {
         self.draw().await.map_err(|after| self.place.throttled(BUDGET_USED, after))?;
         let request = self.client.get(self.address(key)?);
-        match self.exchange(request, self.target.answer_bytes_max).await {
+        match self.ask(request, self.target.answer_bytes_max).await {
             Sent::Answered(answered) if matches!(answered.status.as_u16(), 404 | 410) => Ok(None),
             Sent::Answered(answered) if answered.status == StatusCode::OK => self.found(&answered).map(Some),
             Sent::Answered(answered) => Err(self.read_failure(&answered).await),

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use futures_util::StreamExt as _;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, StatusCode};
 
@@ -11,6 +10,8 @@ use crate::error::SourceError;
 use crate::http::retry_after;
 use crate::secret::SecretText;
 
+/// How much of the answer to a write is read; it is only ever quoted.
+const QUOTED_BYTES_MAX: usize = 16 << 10;
 /// What a refusal may be quoted with.
 const QUOTE_CHARS: usize = 200;
 /// The pause when a target says "too often" and not for how long.
@@ -19,7 +20,7 @@ const THROTTLED_DEFAULT: Duration = Duration::from_secs(30);
 /// How an exchange ended.
 pub(super) enum Sent {
     Answered(Answered),
-    /// The body is larger than its bound.
+    /// The body of a read is larger than its bound.
     TooLarge,
     /// There is no answer. `begun`: something may have been sent.
     Lost {
@@ -36,22 +37,39 @@ pub(super) struct Answered {
 }
 
 impl HttpTargetDriver {
-    /// Sends a request once. The client's own deadline covers all of it.
-    pub(super) async fn exchange(&self, request: RequestBuilder, bytes_max: usize) -> Sent {
-        let response = match request.send().await {
+    /// Sends a read. The client's own deadline covers all of it.
+    pub(super) async fn ask(&self, request: RequestBuilder, bytes_max: usize) -> Sent {
+        let mut response = match request.send().await {
             Ok(response) => response,
             Err(error) => return self.lost(error),
         };
-        let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
-        let mut chunks = response.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            match chunk {
+        loop {
+            match response.chunk().await {
                 Err(error) => return self.lost(error),
-                Ok(chunk) if body.len() + chunk.len() > bytes_max => return Sent::TooLarge,
-                Ok(chunk) => body.extend_from_slice(&chunk),
+                Ok(Some(chunk)) if body.len() + chunk.len() > bytes_max => return Sent::TooLarge,
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
             }
         }
+        let (status, headers) = (response.status(), response.headers().clone());
+        Sent::Answered(Answered { status, headers, body })
+    }
+
+    /// Sends a write, once. The head of its answer counts, whatever becomes of the rest.
+    pub(super) async fn tell(&self, request: RequestBuilder) -> Sent {
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return self.lost(error),
+        };
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() > QUOTED_BYTES_MAX {
+                break;
+            }
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
         Sent::Answered(Answered { status, headers, body })
     }
 

@@ -10,7 +10,7 @@ use crate::target::{Fields, Observed};
 
 impl HttpTarget {
     /// What a body says of its record; the validator is not in it.
-    pub(super) fn observe(&self, settings: &StreamTarget, body: &str) -> Result<Observed, String> {
+    pub(crate) fn observe(&self, settings: &StreamTarget, body: &str) -> Result<Observed, String> {
         let record = self.record_in(body)?;
         let mut fields = Fields::new();
         for field in &settings.owned {
@@ -24,7 +24,7 @@ impl HttpTarget {
     }
 
     /// What is sent: with `before`, a change of that body; without, a new record.
-    pub(super) fn body(&self, desired: &Fields, before: Option<&str>) -> Result<String, String> {
+    pub(crate) fn body(&self, desired: &Fields, before: Option<&str>) -> Result<String, String> {
         let record = match (before, self.write) {
             (Some(before), WriteMethod::Put) => {
                 let mut record = self.record_in(before)?.to_owned();

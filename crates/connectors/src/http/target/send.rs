@@ -8,9 +8,6 @@ use super::{HttpTargetDriver, precondition_failed};
 use crate::definition::WriteMethod;
 use crate::target::{Conflict, Validator, WriteAnswer};
 
-/// How much of the answer to a write is read; it is only ever quoted.
-const ANSWER_BYTES_MAX: usize = 16 << 10;
-
 /// What a write asks of the target.
 #[derive(Clone, Debug)]
 pub(super) enum Precondition {
@@ -64,12 +61,11 @@ impl HttpTargetDriver {
     }
 
     async fn meaning(&self, request: RequestBuilder) -> WriteAnswer {
-        match self.exchange(request, ANSWER_BYTES_MAX).await {
+        match self.tell(request).await {
             Sent::Answered(answered) => self.judge(&answered).await,
-            // The head of the answer said yes or no, but a body of this size was not waited for.
-            Sent::TooLarge => WriteAnswer::Unknown { what: "the answer is too large to be read".into() },
             Sent::Lost { what, begun: false } => WriteAnswer::NotApplied(self.place.transient(what)),
             Sent::Lost { what, begun: true } => WriteAnswer::Unknown { what },
+            Sent::TooLarge => WriteAnswer::Unknown { what: "the answer is too large".into() },
         }
     }
 
