@@ -24,6 +24,10 @@ impl Database {
         Self { url: database.url(), conn: database.connect().await }
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Runs statements that the test wrote.
     pub(crate) async fn run(&mut self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.conn).await.unwrap();

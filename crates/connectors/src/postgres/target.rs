@@ -70,7 +70,7 @@ impl PgTarget {
     async fn read_once(&self, key: &str) -> Result<Option<Observed>, SourceError> {
         let mut session = self.open("begin isolation level repeatable read read only").await?;
         let layout = Layout::find(self, &mut session.conn).await?;
-        self.look(&mut session.conn, &layout, key, false).await
+        self.look(&mut session.conn, &layout, key).await
     }
 
     async fn open(&self, begin: &'static str) -> Result<Session, SourceError> {
@@ -83,7 +83,7 @@ impl PgTarget {
     /// The change, up to but without its commit.
     async fn apply(&self, conn: &mut PgConnection, change: &Change) -> Result<(), WriteAnswer> {
         let layout = Layout::find(self, conn).await.map_err(not_applied)?;
-        let observed = self.look(conn, &layout, &change.key, true).await.map_err(not_applied)?;
+        let observed = self.lock(conn, &layout, &change.key).await.map_err(not_applied)?;
         change.judge(observed.as_ref())?;
         let statement = match &change.expected {
             Expected::Present { before, validator } => {
@@ -118,18 +118,29 @@ impl PgTarget {
         }
     }
 
-    /// The row, locked if it is to be written.
+    /// The row, kept from others until the transaction ends.
+    async fn lock(
+        &self,
+        conn: &mut PgConnection,
+        layout: &Layout,
+        key: &str,
+    ) -> Result<Option<Observed>, SourceError> {
+        let lock = layout.lock(key).map_err(|what| self.odd_key(what))?;
+        within(self.database.patience(), lock.count(conn))
+            .await
+            .map_err(|error| self.failure("locking the row", &error))?;
+        self.look(conn, layout, key).await
+    }
+
+    /// The row as it is now.
     async fn look(
         &self,
         conn: &mut PgConnection,
         layout: &Layout,
         key: &str,
-        lock: bool,
     ) -> Result<Option<Observed>, SourceError> {
-        let statement = layout.select(key, self.row_bytes_max, lock).map_err(|what| {
-            self.place.configuration(what, "let the keys of the stream and of its target be the same")
-        })?;
-        let rows = within(self.database.patience(), statement.rows(conn))
+        let select = layout.select(key, self.row_bytes_max).map_err(|what| self.odd_key(what))?;
+        let rows = within(self.database.patience(), select.rows(conn))
             .await
             .map_err(|error| self.failure("reading the row", &error))?;
         let row = match rows.as_slice() {
@@ -150,8 +161,27 @@ impl PgTarget {
             .map_err(|what| self.place.poison(what, "look at the row: it cannot be read as JSON"))
     }
 
+    fn odd_key(&self, what: String) -> SourceError {
+        self.place.configuration(what, "let the keys of the stream and of its target be the same")
+    }
+
+    /// What an error means for a target, where that is not what it means for a source.
     fn failure(&self, doing: &str, error: &Error) -> SourceError {
-        self.database.failure(&self.place, doing, error)
+        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+        let (what, cause) = (format!("{doing} failed"), self.database.scrubber.cause(error));
+        match code.as_ref() {
+            "57014" | "55P03" => {
+                self.place.transient_by(format!("{what}: somebody else holds the row for too long"), cause)
+            }
+            "42501" => {
+                let advice = "grant select and update on the owned columns, and select on the key, to the user of `target.url`";
+                self.place.configuration_by(what, advice, cause)
+            }
+            code if code.starts_with("22") => {
+                self.place.poison(format!("{what}: {cause}"), "the key or a value does not fit the table")
+            }
+            _ => self.database.failure(&self.place, doing, error),
+        }
     }
 
     /// What an error means after which everything is rolled back.

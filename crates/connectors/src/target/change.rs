@@ -57,7 +57,8 @@ pub enum Expected {
     },
 }
 
-/// What is known after a write.
+/// What is known after a write. The texts may quote the target, and with it values of the record: they are
+/// personal data and belong into no audit entry.
 #[derive(Debug)]
 pub enum WriteAnswer {
     /// The target said yes. What it stored is to be read: the answer proves nothing.

@@ -28,7 +28,7 @@ impl PgTarget {
 
     async fn try_on(&self, conn: &mut PgConnection, key: &str) -> Result<Probed, SourceError> {
         let layout = Layout::find(self, conn).await?;
-        let Some(observed) = self.look(conn, &layout, key, true).await? else {
+        let Some(observed) = self.lock(conn, &layout, key).await? else {
             return Ok(Probed::new(Capability::Blind).obstructed("the record to try it on is not there"));
         };
         let mut probed = Probed::new(Capability::ReadCheck);
@@ -44,7 +44,7 @@ impl PgTarget {
             return Ok(probed.obstructed("the target's own triggers or policies keep the row as it is"));
         }
         if observed.validator.is_some() {
-            let after = self.look(conn, &layout, key, false).await?;
+            let after = self.look(conn, &layout, key).await?;
             let moved = after.is_some_and(|after| after.validator != observed.validator);
             probed.saw(if moved {
                 "the row version changed with the update"

@@ -44,16 +44,26 @@ impl Statement {
 
 impl Layout {
     /// The row with this key, and at most one more to see that the key is not unique.
-    pub(super) fn select(&self, key: &str, bytes_max: usize, lock: bool) -> Result<Statement, String> {
+    pub(super) fn select(&self, key: &str, bytes_max: usize) -> Result<Statement, String> {
         let columns: Vec<_> = self.visible.iter().map(|name| format!("t.{}", identifier(name))).collect();
         let (columns, table, version) = (columns.join(", "), self.table.quoted(), self.version());
-        let lock = if lock { "for no key update of t" } else { "" };
         let text = format!(
             "-- target.select\n\
              select case when octet_length(d.data) <= {bytes_max} then d.data end as data, {version} as version \
                from {table} t \
               cross join lateral (select row_to_json(r.*)::text as data from (select {columns}) r offset 0) d \
-              where {} limit 2 {lock}",
+              where {} limit 2",
+            self.is_key("$1")
+        );
+        Ok(Statement { text, values: vec![self.key_json(key)?] })
+    }
+
+    /// Locks the row. A statement of its own: one that waited for the lock would go on with the row that it
+    /// had read before the wait, and the row as it is now is read after it.
+    pub(super) fn lock(&self, key: &str) -> Result<Statement, String> {
+        let text = format!(
+            "-- target.lock\nselect from {} t where {} limit 2 for no key update",
+            self.table.quoted(),
             self.is_key("$1")
         );
         Ok(Statement { text, values: vec![self.key_json(key)?] })
