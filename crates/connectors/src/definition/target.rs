@@ -4,6 +4,8 @@
 //! credential that can write (G5); a definition that names the reader's credential here is refused.
 
 mod stream;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::collections::BTreeMap;

@@ -33,7 +33,8 @@ fn the_examples_are_sound_and_survive_being_stored() {
         let again = Definition::parse(definition.text(), "stored").unwrap();
         assert_eq!(format!("{definition:?}"), format!("{again:?}"));
         assert!(definition.inline_secrets().is_empty());
-        assert_eq!(definition.secret_files().len(), 1);
+        assert_eq!(definition.secret_files().len(), 2);
+        assert!(definition.streams()[0].target().is_some());
     }
 }
 
