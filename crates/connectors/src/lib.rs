@@ -1,7 +1,7 @@
-//! Source drivers: what a connector reads, and how.
+//! Source and target drivers: what a connector reads, what it may write, and how.
 //!
-//! Owns: the definition file of a connector ([`Definition`]), the two drivers behind [`Source`] (a Postgres
-//! database, an HTTP API), and the shape in which what was read is handed on ([`Batch`], [`Record`],
+//! Owns: the definition file of a connector ([`Definition`]), the two drivers behind [`Source`] and [`Target`]
+//! (a Postgres database, an HTTP API), and the shape in which what was read is handed on ([`Batch`], [`Record`],
 //! [`Rejected`], [`KeyRange`], [`State`]).
 //!
 //! Promises: a caller that commits each batch together with its state may stop or crash between any two
@@ -10,7 +10,10 @@
 //! ends: pages, bytes, idle time and total time are bounded. Only the agreed fields leave the source. No
 //! message, no `Debug` output and no error carries a secret.
 //!
-//! Refuses: to know jobs, tenants or queues, and to write. A record that cannot be stored is set aside with
+//! A [`Source`] never writes and never opens the credential that can; what a [`Target`] promises is said at
+//! its module.
+//!
+//! Refuses: to know jobs, tenants, queues or approvals. A record that cannot be stored is set aside with
 //! its reason ([`RejectReason`]), never dropped in silence.
 
 mod budget;
@@ -46,6 +49,6 @@ pub use secret::SecretText;
 pub use source::{ReadOptions, Reader, Source};
 pub use state::{State, StateError};
 pub use target::{
-    Capability, Change, Conflict, Expected, Fields, Normaliser, Observed, Probed, Standing, Target,
-    Validator, WriteAnswer,
+    Capability, Change, Conflict, Expected, Fields, Normaliser, Observed, Probed, ProbedTarget, Standing,
+    Target, Validator, WriteAnswer, check_targets,
 };

@@ -79,6 +79,10 @@ impl CheckReport {
         self.push(name, stream, Outcome::Failed, message, advice);
     }
 
+    pub(crate) fn failed(&mut self, name: &'static str, stream: Option<&str>, message: impl Into<String>) {
+        self.push(name, stream, Outcome::Failed, message.into(), None);
+    }
+
     fn push(
         &mut self,
         name: &'static str,

@@ -15,6 +15,7 @@
 
 mod capability;
 mod change;
+mod check;
 mod normalise;
 mod standing;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::postgres::PgTarget;
 
 pub use capability::{Capability, Probed};
 pub use change::{Change, Conflict, Expected, Fields, Observed, Validator, WriteAnswer};
+pub use check::{ProbedTarget, check_targets};
 pub use normalise::Normaliser;
 pub use standing::Standing;
 

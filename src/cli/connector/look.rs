@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use connectors::{Check, Definition, DiscoveredStream, LocalBudget, Outcome, Source};
+use connectors::{
+    Check, Definition, DiscoveredStream, LocalBudget, Outcome, ProbedTarget, RequestBudget, Source,
+    check_targets,
+};
 use serde::Serialize;
 
 use super::{
@@ -27,10 +30,18 @@ pub(crate) struct Args {
 pub(super) async fn check(args: Args, context: &Context) -> anyhow::Result<Exit> {
     with_definition(&args.named, context, async |definition| {
         let streams = super::sync::chosen(definition, args.stream.as_deref())?;
-        let source = Source::connect(definition, Arc::new(LocalBudget::default())).await?;
-        let report = with_spinner("checking the source", source.check(&streams)).await;
+        let budget: Arc<dyn RequestBudget> = Arc::new(LocalBudget::default());
+        let source = Source::connect(definition, Arc::clone(&budget)).await?;
+        let mut report = with_spinner("checking the source", source.check(&streams)).await;
+        let probe = check_targets(definition, &source, &streams, &budget, &mut report);
+        let targets = with_spinner("trying the targets", probe).await;
         let outcome = report.outcome();
-        context.output.answer(&Checked { connector: definition.name(), outcome, checks: &report.checks })?;
+        context.output.answer(&Checked {
+            connector: definition.name(),
+            outcome,
+            checks: &report.checks,
+            targets: &targets,
+        })?;
         Ok(if outcome == Outcome::Failed { Exit::Failed } else { Exit::Ok })
     })
     .await
@@ -70,6 +81,9 @@ struct Checked<'a> {
     connector: &'a str,
     outcome: Outcome,
     checks: &'a [Check],
+    /// Left out for a connector that writes nothing back.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    targets: &'a [ProbedTarget],
 }
 
 impl Answer for Checked<'_> {

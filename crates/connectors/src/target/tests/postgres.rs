@@ -312,3 +312,25 @@ async fn several_key_columns_and_odd_names_are_found_by_the_key_that_a_sync_stor
     assert_eq!(target.read(r#"["x", 7]"#).await.unwrap(), None);
     assert!(target.read("x").await.is_err());
 }
+
+#[tokio::test]
+async fn w4_a_check_tries_the_target_on_the_first_record_and_tells_what_it_saw() {
+    let mut database = contacts().await;
+    let role = format!("r_{}", uuid::Uuid::new_v4().simple());
+    database.run(&format!("create role {role} login; grant select on contacts to {role}")).await;
+    let reader = toml::Value::from(format!("{}&user={role}", database.url()));
+    let text = text(database.url(), "version = \"xmin\"")
+        .replace("\"postgres://reader@db/crm\"", &reader.to_string());
+    let definition = Definition::parse(&text, "crm.toml").unwrap();
+    let budget: Arc<dyn RequestBudget> = Arc::new(crate::LocalBudget::default());
+    let source = crate::Source::connect(&definition, Arc::clone(&budget)).await.unwrap();
+    let mut report = crate::CheckReport::default();
+    let found = check_targets(&definition, &source, definition.streams(), &budget, &mut report).await;
+    assert_eq!(
+        (found[0].stream.as_str(), found[0].probed.capability),
+        ("contacts", Capability::ConditionalWrite)
+    );
+    assert_eq!(report.outcome(), crate::Outcome::Ok, "{report}");
+    assert!(report.to_string().contains("changed 0 rows with an outdated expectation"), "{report}");
+    database.run(&format!("drop owned by {role}; drop role {role}")).await;
+}
