@@ -1,6 +1,6 @@
 //! Fingerprints of contents, keys, pages and tokens: 16 bytes, to compare and never to protect.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use sha2::{Digest as _, Sha256};
 
@@ -23,6 +23,14 @@ impl Digest {
         short.copy_from_slice(&self.0[..8]);
         short
     }
+}
+
+/// Bytes as lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a text takes any length");
+        text
+    })
 }
 
 impl fmt::Display for Digest {

@@ -9,10 +9,12 @@ mod layout;
 mod probe;
 mod statement;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use sqlx::error::DatabaseError;
 use sqlx::{Error, PgConnection};
 
 use self::layout::Layout;
@@ -167,7 +169,7 @@ impl PgTarget {
 
     /// What an error means for a target, where that is not what it means for a source.
     fn failure(&self, doing: &str, error: &Error) -> SourceError {
-        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+        let code = sqlstate(error);
         let (what, cause) = (format!("{doing} failed"), self.database.scrubber.cause(error));
         match code.as_ref() {
             "57014" | "55P03" => {
@@ -186,7 +188,7 @@ impl PgTarget {
 
     /// What an error means after which everything is rolled back.
     fn judge_error(&self, doing: &str, error: &Error) -> WriteAnswer {
-        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+        let code = sqlstate(error);
         // Values that do not fit (22), constraints (23), what a trigger or a view's check says (P0, 44).
         if ["22", "23", "44", "P0"].iter().any(|class| code.starts_with(class)) {
             return WriteAnswer::refused(format!("{doing}: {}", self.database.scrubber.cause(error)));
@@ -212,9 +214,14 @@ fn not_applied(error: SourceError) -> WriteAnswer {
     WriteAnswer::NotApplied(error)
 }
 
+/// The server's code of an error; empty for what no server said.
+fn sqlstate(error: &Error) -> Cow<'_, str> {
+    error.as_database_error().and_then(DatabaseError::code).unwrap_or_default()
+}
+
 /// Whether the server said that a commit was refused and rolled back.
 fn is_verdict(error: &Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    let code = sqlstate(error);
     ["23", "40", "44", "P0"].iter().any(|class| code.starts_with(class))
 }
 

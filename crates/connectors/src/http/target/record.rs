@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::definition::{FieldPath, HttpTarget, StreamTarget, WriteMethod};
+use crate::digest::hex;
 use crate::json;
 use crate::target::{Fields, Observed};
 
@@ -19,7 +20,7 @@ impl HttpTarget {
         let left_out: Vec<_> = settings.owned.iter().chain(&settings.stamped).map(FieldPath::names).collect();
         let mut rest = Sha256::new();
         rest.update(without(record, &left_out)?);
-        let rest = rest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let rest = hex(&rest.finalize());
         Ok(Observed { fields, rest, validator: None })
     }
 

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use super::PgTarget;
 use crate::definition::{FieldPath, RowVersion, StreamTarget};
+use crate::digest::hex;
 use crate::error::SourceError;
 use crate::json;
 use crate::postgres::catalog::Table;
@@ -82,10 +83,6 @@ impl Layout {
 
 fn names(fields: &[FieldPath]) -> Vec<String> {
     fields.iter().map(ToString::to_string).collect()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn visible(conn: &mut PgConnection, oid: i64) -> Result<Vec<String>, sqlx::Error> {

@@ -69,7 +69,9 @@ impl PgTarget {
             (Wrong::Nothing, _) => {}
             (Wrong::Outdated, Some(version)) => *version = Validator("no version".into()),
             (Wrong::Outdated, None) => {
-                before.values_mut().for_each(|value| *value = Value::from("no value of this row"));
+                for value in before.values_mut() {
+                    *value = Value::from("no value of this row");
+                }
             }
         }
         let statement = layout

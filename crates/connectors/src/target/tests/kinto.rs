@@ -26,7 +26,7 @@ kinto.bucket_create_principals = system.Authenticated
 ";
 
 /// It takes two seconds on an idle machine.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_mins(1);
 
 /// A server of its own with the collection `people`.
 struct Kinto {

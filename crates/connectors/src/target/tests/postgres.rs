@@ -55,7 +55,7 @@ async fn w3_values_of_every_type_are_stored_and_read_back_on_another_connection(
     assert_eq!(before.fields["n"].to_string(), "1.50");
     let desired = [
         ("email", json!("new 'quoted' \"é\"")),
-        ("n", json!(12345678.9)),
+        ("n", json!(12_345_678.9)),
         ("born", json!("1999-01-01")),
         ("tags", json!(["x", "y,z"])),
         ("doc", json!({"b": [1, null]})),
