@@ -20,7 +20,7 @@ use crate::config::{Environment, Fault};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Look, without writing anything, whether a source can be read
+    /// Look whether a source can be read, and try what its targets do
     Check(look::Args),
     /// Show what a source has, with sections to paste into its file
     Discover(look::Args),

@@ -45,6 +45,10 @@ fn what_does_not_fit_together_in_a_target_is_refused() {
         (postgres(TARGET, &format!("{owned}\nconvergence = {{ reads = 0 }}")), "out of range"),
         (postgres(TARGET, &format!("{owned}\npath = \"x\"")), "unknown key `streams.target.path`"),
         (postgres(&TARGET.replace("writer", "reader"), owned), "uses the credential that reads"),
+        (
+            postgres(&TARGET.replace("writer@db/crm", "x@db/crm?user=y&user=reader"), owned),
+            "uses the credential that reads",
+        ),
         (postgres(TARGET, owned).replace("[streams.target]\nowned = [\"email\"]", ""), "serves no stream"),
         (http(&HTTP_TARGET.replace("auth = { type = \"none\" }", ""), path), "a credential of its own"),
         (

@@ -44,7 +44,9 @@ pub(in crate::definition) fn connection(
 pub(in crate::definition) fn apart(top: &Section<'_>, kind: &Kind, target: &TargetConnection) {
     let user = |definition: &super::PostgresDefinition| {
         let url = reqwest::Url::parse(definition.url.expose_secret()).ok()?;
-        let by_param = url.query_pairs().find(|(name, _)| name == "user").map(|(_, user)| user.into_owned());
+        // The last one counts, as it does when the URL is used.
+        let named = url.query_pairs().filter(|(name, _)| name == "user").last();
+        let by_param = named.map(|(_, user)| user.into_owned());
         Some((url.host_str().map(str::to_owned), by_param.unwrap_or_else(|| url.username().to_owned())))
     };
     let same = match (kind, target) {
