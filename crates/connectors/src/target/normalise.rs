@@ -69,7 +69,6 @@ fn equal(a: &Value, b: &Value) -> bool {
 }
 
 fn phone(text: &str) -> String {
-    // An extension is a number of its own and not part of this one.
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     digits.strip_prefix("00").map_or_else(|| digits.clone(), str::to_owned)
 }
