@@ -9,6 +9,8 @@
 //! Refuses: to run a job, or to know a connector.
 
 pub mod actor;
+pub mod approval;
 pub mod audit;
 pub mod canonical;
 pub mod digest;
+pub mod gate;
