@@ -7,6 +7,7 @@ pub(crate) mod exit;
 mod follow;
 pub(crate) mod output;
 
+mod approval;
 mod bench;
 mod completions;
 mod config;
@@ -14,7 +15,9 @@ mod connector;
 mod db;
 mod dev;
 mod doctor;
+mod gate;
 mod job;
+mod place;
 mod queue;
 mod schedule;
 mod tenant;
@@ -93,6 +96,12 @@ enum Command {
     /// Check sources, see what they have, read them
     #[command(subcommand)]
     Connector(connector::Command),
+    /// Look at what waits for a yes, and give or refuse it
+    #[command(subcommand)]
+    Approval(approval::Command),
+    /// What each class of action asks for before it may happen
+    #[command(subcommand)]
+    Gate(gate::Command),
     /// Examine the set-up and say what to do about each finding
     Doctor,
     /// Measure the engine on the configured database
@@ -214,6 +223,8 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Worker(command) => worker::run(command, &context).await,
         Command::Tenant(command) => tenant::run(command, &context).await,
         Command::Connector(command) => connector::run(command, &context).await,
+        Command::Approval(command) => approval::run(command, &context).await,
+        Command::Gate(command) => gate::run(command, &context).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Bench(command) => bench::run(command, &context).await,
         Command::Config(command) => config::run(&command, &context),

@@ -1,5 +1,6 @@
 //! The command line as scripts and people meet it.
 
+mod approvals;
 mod bulk;
 mod connector;
 mod dev;
