@@ -80,21 +80,21 @@ pub enum AuditError {
 /// Appends an entry. The last statement of the business transaction: from here to its end no other session appends to
 /// this database's chain.
 pub async fn append(conn: &mut PgConnection, event: &Event) -> Result<Entry, AuditError> {
-    let body = body(event)?;
     let row = sqlx::query!(
         r#"-- audit.append
         select entry_seq as "seq!", entry_hash as "hash!" from governance.append($1, $2, $3, $4)"#,
         event.kind,
         event.actor as Option<ActorId>,
         event.job,
-        body,
+        body_of(event)?,
     )
     .fetch_one(conn)
     .await?;
     Ok(Entry { seq: row.seq, hash: row.hash.try_into()? })
 }
 
-fn body(event: &Event) -> Result<String, AuditError> {
+/// The canonical text of an event's body.
+pub(crate) fn body_of(event: &Event) -> Result<String, AuditError> {
     let body =
         canonical::to_text(&event.body).map_err(|source| AuditError::Body { kind: event.kind, source })?;
     if event.body.is_object() && body.len() <= BODY_BYTES_MAX {

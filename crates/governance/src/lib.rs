@@ -14,3 +14,4 @@ pub mod audit;
 pub mod canonical;
 pub mod digest;
 pub mod gate;
+pub mod receipt;

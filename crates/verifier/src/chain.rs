@@ -120,7 +120,11 @@ fn walk<R: BufRead>(lines: &mut Lines<'_, R>, checkpoints: &[Checkpoint]) -> Wal
             }
             Next::Bad(why) => return Ok(Err(lines.fault(Kind::Malformed, None, why))),
             Next::End => {
-                return Ok(Err(lines.fault(Kind::Truncated, None, "the line that ends an export is missing")));
+                return Ok(Err(lines.fault(
+                    Kind::Truncated,
+                    None,
+                    "the line that ends an export is missing",
+                )));
             }
         }
         if let Some((size, head)) = end_of(lines.text()) {
