@@ -6,12 +6,14 @@
 //!
 //! Refuses: to look into a body. Whoever appends answers for its holding ids, digests and integers only.
 
+mod export;
 #[cfg(test)]
 mod tests;
 
 use serde_json::Value;
 use sqlx::PgConnection;
 
+pub use self::export::{ExportError, Recorded, export, of_approval};
 use crate::{
     actor::ActorId,
     canonical::{self, CanonicalError},

@@ -12,6 +12,7 @@ pub mod actor;
 pub mod approval;
 pub mod audit;
 pub mod canonical;
+pub mod checkpoint;
 pub mod digest;
 pub mod gate;
 pub mod receipt;

@@ -269,7 +269,8 @@ fn origin_of(line: &[u8]) -> Option<String> {
 }
 
 fn end_of(line: &[u8]) -> Option<(u64, Hash)> {
-    let [("end", end)] = canonical::members(line.get(..256).map_or(Some(line), |_| None)?)?[..] else {
+    let [("end", end)] = canonical::members(Some(line).filter(|line| line.starts_with(b"{\"end\":"))?)?[..]
+    else {
         return None;
     };
     match canonical::members(end.as_bytes())?[..] {

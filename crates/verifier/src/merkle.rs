@@ -45,9 +45,9 @@ impl Tree {
     /// Adds a leaf by its hash.
     pub fn push(&mut self, leaf: Hash) {
         let mut grown = leaf;
-        // Every bit that the addition carries over joins two trees of one size.
-        for _ in 0..self.size.trailing_ones() {
-            let left = self.peaks.pop().expect("a peak per bit that is set");
+        // Every bit that the addition carries over joins two trees of one size; there is a peak per bit that is set.
+        let kept = self.peaks.len() - self.size.trailing_ones() as usize;
+        for left in self.peaks.drain(kept..).rev() {
             grown = node(&left, &grown);
         }
         self.peaks.push(grown);
@@ -66,7 +66,9 @@ impl Tree {
 #[must_use]
 pub fn root(leaves: &[Hash]) -> Hash {
     let mut tree = Tree::default();
-    leaves.iter().for_each(|leaf| tree.push(*leaf));
+    for leaf in leaves {
+        tree.push(*leaf);
+    }
     tree.root()
 }
 

@@ -230,5 +230,5 @@ fn encode(name: &str, hash: [u8; 4], key: &[u8; 32]) -> String {
 }
 
 fn hex4(hash: [u8; 4]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex_of(&hash)
 }
