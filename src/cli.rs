@@ -8,6 +8,7 @@ mod follow;
 pub(crate) mod output;
 
 mod approval;
+mod audit;
 mod bench;
 mod completions;
 mod config;
@@ -19,6 +20,7 @@ mod gate;
 mod job;
 mod place;
 mod queue;
+mod receipt;
 mod schedule;
 mod tenant;
 mod work;
@@ -50,7 +52,8 @@ const EXAMPLES: &str = "Examples:
   tenure job list --state failed --json   what needs attention, for a script
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused by state, 5 not permitted,
-6 unreachable, 8 an awaited job ended badly, 78 configuration, 124 timeout, 130 interrupted.";
+6 unreachable, 7 verification failed, 8 an awaited job ended badly, 9 no checkpoint vouches for
+the entries, 78 configuration, 124 timeout, 130 interrupted.";
 
 /// Durable background work on Postgres, accounted for.
 #[derive(Debug, Parser)]
@@ -102,6 +105,12 @@ enum Command {
     /// What each class of action asks for before it may happen
     #[command(subcommand)]
     Gate(gate::Command),
+    /// Show and verify the records of decisions
+    #[command(subcommand)]
+    Receipt(receipt::Command),
+    /// Look at audit chains: export, sign and verify them
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Examine the set-up and say what to do about each finding
     Doctor,
     /// Measure the engine on the configured database
@@ -225,6 +234,8 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Connector(command) => connector::run(command, &context).await,
         Command::Approval(command) => approval::run(command, &context).await,
         Command::Gate(command) => gate::run(command, &context).await,
+        Command::Receipt(command) => receipt::run(command, &context).await,
+        Command::Audit(command) => audit::run(command, &context).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Bench(command) => bench::run(command, &context).await,
         Command::Config(command) => config::run(&command, &context),

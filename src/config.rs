@@ -72,6 +72,7 @@ pub(crate) struct Config {
     pub(crate) region: Region,
     pub(crate) database: Database,
     pub(crate) tenants: Tenants,
+    pub(crate) audit: Audit,
     pub(crate) worker: Worker,
     pub(crate) telemetry: Telemetry,
     pub(crate) dev: Dev,
@@ -95,6 +96,13 @@ pub(crate) struct Database {
 pub(crate) struct Tenants {
     pub(crate) password_key_file: Option<PathBuf>,
     pub(crate) backends_max: usize,
+}
+
+/// The section `audit`: both or neither.
+#[derive(Clone, Debug)]
+pub(crate) struct Audit {
+    pub(crate) signing_key_file: Option<PathBuf>,
+    pub(crate) checkpoint_folder: Option<PathBuf>,
 }
 
 /// The section `worker`.

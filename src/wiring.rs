@@ -19,7 +19,8 @@ use database::{
     provision::Provisioner,
     tenant::{Limits, Scope, TenantDatabases, TenantDb},
 };
-use jobs::Environment;
+use governance::checkpoint::{self, CheckpointError};
+use jobs::{Environment, audit_checkpoint::Checkpoints};
 use queue::{Queue, Retention, Worker, WorkerOptions};
 use sqlx::{
     PgConnection, PgPool,
@@ -30,13 +31,20 @@ use sqlx::{
 
 pub(crate) use self::{refuse::powers, server::Server};
 use crate::{
-    cli::output::{Output, with_spinner},
-    config::Config,
+    cli::{
+        exit::Failure,
+        output::{Output, with_spinner},
+    },
+    config::{self, Config},
     telemetry,
 };
 
 /// The key of the tenants' passwords, in the data folder, where none is configured.
 const KEY_FILE: &str = "tenant.key";
+
+/// The key that signs checkpoints, and where they go, in the data folder, where neither is configured.
+const SIGNING_KEY_FILE: &str = "audit.key";
+const CHECKPOINT_FOLDER: &str = "checkpoints";
 
 /// What to do about a schema that lags behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +153,10 @@ impl Control {
     /// A worker of this process. Without queues it takes the configured ones, else the region's and that of operations.
     pub(crate) async fn worker(&self, queues: Vec<String>) -> anyhow::Result<Worker> {
         let (tenants, provisioner) = self.tenants()?;
-        let environment =
-            Environment::new(self.queue.clone(), tenants.clone(), provisioner.clone(), self.region().clone());
+        // Without a key checkpoints fail, and say so; everything else goes on.
+        let checkpoints = self.has_checkpoints().then(|| self.checkpoints()).transpose()?;
+        let (queue, region) = (self.queue.clone(), self.region().clone());
+        let environment = Environment::new(queue, tenants.clone(), provisioner.clone(), region, checkpoints);
         let options = self.worker_options(queues);
         let started = Worker::start(self.direct().clone(), jobs::registry(environment), options).await;
         started.context("while starting a worker")
@@ -190,6 +200,27 @@ impl Control {
         Ok(Arc::new(DerivedPasswords::from_file(&path)?))
     }
 
+    /// Whether there is a key that signs checkpoints, or one may be made.
+    fn has_checkpoints(&self) -> bool {
+        self.config.audit.signing_key_file.is_some()
+            || self.config.environment != config::Environment::Production
+    }
+
+    /// What signs checkpoints of audit chains, and where they go: as configured, else of this machine's own making.
+    pub(crate) fn checkpoints(&self) -> anyhow::Result<Checkpoints> {
+        let settings = &self.config.audit;
+        if let (Some(key), Some(folder)) = (&settings.signing_key_file, &settings.checkpoint_folder) {
+            return Ok(Checkpoints::new(checkpoint::read_key_file(key)?, folder.clone()));
+        }
+        if !self.has_checkpoints() {
+            let help = "set `audit.signing_key_file` and `audit.checkpoint_folder`";
+            return Err(Failure::configuration("there is no key to sign checkpoints with", help).into());
+        }
+        let folder = self.data_folder()?;
+        let key = checkpoint::read_key_file(&own_signing_key(&folder)?)?;
+        Ok(Checkpoints::new(key, folder.join(CHECKPOINT_FOLDER)))
+    }
+
     /// The folder for what belongs to this machine.
     pub(crate) fn data_folder(&self) -> anyhow::Result<PathBuf> {
         Ok(server::data_folder(&self.config)?)
@@ -201,6 +232,19 @@ impl Control {
         self.queue.pool().close().await;
         self.server.stop().await
     }
+}
+
+/// The key that signs checkpoints, in the data folder, made at the first use.
+fn own_signing_key(folder: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("while making the data folder {}", folder.display()))?;
+    let path = folder.join(SIGNING_KEY_FILE);
+    match checkpoint::generate_key_file(&path, "tenure-dev", &rand::random()) {
+        // It was there, or another process has made it in this moment.
+        Err(CheckpointError::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    Ok(path)
 }
 
 /// The key in the data folder, made at the first use.

@@ -1,6 +1,7 @@
 //! The command line as scripts and people meet it.
 
 mod approvals;
+mod audit;
 mod bulk;
 mod connector;
 mod dev;

@@ -10,6 +10,8 @@ use database::{
 };
 use queue::{Attempt, FailureClass, JobError, Queue};
 
+use crate::audit_checkpoint::Checkpoints;
+
 /// Cheap to clone; one per worker.
 #[derive(Clone)]
 pub struct Environment(Arc<Inner>);
@@ -19,19 +21,27 @@ struct Inner {
     tenants: TenantDatabases,
     provisioner: Provisioner,
     region: Region,
+    checkpoints: Option<Checkpoints>,
     #[cfg(test)]
     fault: crate::testing::Fault,
 }
 
 impl Environment {
-    /// Of a process of this region.
+    /// Of a process of this region; without `checkpoints` it cannot sign any.
     #[must_use]
-    pub fn new(queue: Queue, tenants: TenantDatabases, provisioner: Provisioner, region: Region) -> Self {
+    pub fn new(
+        queue: Queue,
+        tenants: TenantDatabases,
+        provisioner: Provisioner,
+        region: Region,
+        checkpoints: Option<Checkpoints>,
+    ) -> Self {
         Self(Arc::new(Inner {
             queue,
             tenants,
             provisioner,
             region,
+            checkpoints,
             #[cfg(test)]
             fault: crate::testing::Fault::default(),
         }))
@@ -45,6 +55,10 @@ impl Environment {
 
     pub(crate) fn provisioner(&self) -> &Provisioner {
         &self.0.provisioner
+    }
+
+    pub(crate) fn checkpoints(&self) -> Option<&Checkpoints> {
+        self.0.checkpoints.as_ref()
     }
 
     /// The tenant that the attempt runs for.

@@ -11,6 +11,7 @@
 //! A kind may use what [`Environment`] gives it. It reaches a tenant's data only through
 //! `Environment::enter`, which raises the attempt's fence there, and writes only in the effects of named steps.
 
+pub mod audit_checkpoint;
 pub mod bulk_operation;
 pub mod connector_registry;
 pub mod connector_sync;
@@ -69,6 +70,11 @@ impl Kind {
 #[must_use]
 pub const fn catalogue() -> &'static [Kind] {
     const KINDS: &[Kind] = &[
+        Kind::of::<audit_checkpoint::AuditCheckpoint>(
+            "signs what the audit chain is, of the tenant or else of the platform, and puts it into a folder",
+            "{}",
+        )
+        .for_the_platform(),
         Kind::of::<bulk_operation::BulkOperation>(
             "one action on every job that a previewed filter admits; made by `job bulk`",
             r#"{"plan": {"filter": {"states": ["failed"]}, "action": {"verb": "retry"}, "up_to": "1000",
@@ -95,6 +101,7 @@ pub const fn catalogue() -> &'static [Kind] {
 #[must_use]
 pub fn registry(environment: Environment) -> Registry<Environment> {
     Registry::new(environment)
+        .with::<audit_checkpoint::AuditCheckpoint>()
         .with::<bulk_operation::BulkOperation>()
         .with::<connector_sync::ConnectorSync>()
         .with::<probe::Probe>()

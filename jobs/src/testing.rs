@@ -25,7 +25,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Environment, environment::When, registry};
+use verifier::note::SecretKey;
+
+use crate::{Environment, audit_checkpoint::Checkpoints, environment::When, registry};
 
 /// What happens at a boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,7 @@ pub(crate) struct Stage {
     pub tenant: Tenant,
     pub tenants: TenantDatabases,
     pub provisioner: Provisioner,
+    pub checkpoints: Checkpoints,
     _keys: tempfile::TempDir,
 }
 
@@ -124,7 +127,9 @@ impl Stage {
         let tenants =
             TenantDatabases::new(pool.clone(), database.options(), passwords.clone(), Limits::default());
         let provisioner = Provisioner::new(database.options(), passwords);
-        Self { database, queue: Queue::new(pool), tenant, tenants, provisioner, _keys: keys }
+        let signing = SecretKey::from_seed("stage", &[1; 32]).unwrap();
+        let checkpoints = Checkpoints::new(signing, keys.path().join("checkpoints"));
+        Self { database, queue: Queue::new(pool), tenant, tenants, provisioner, checkpoints, _keys: keys }
     }
 
     pub(crate) async fn provisioned() -> Self {
@@ -134,7 +139,9 @@ impl Stage {
     }
 
     pub(crate) fn environment(&self) -> Environment {
-        Environment::new(self.queue.clone(), self.tenants.clone(), self.provisioner.clone(), region())
+        let checkpoints = Some(self.checkpoints.clone());
+        let (tenants, provisioner) = (self.tenants.clone(), self.provisioner.clone());
+        Environment::new(self.queue.clone(), tenants, provisioner, region(), checkpoints)
     }
 
     /// A connection to the tenant's database as its owner.

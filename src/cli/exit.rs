@@ -9,6 +9,7 @@ use database::{
     Class, connect::ConnectError, control::ControlError, embedded::EmbeddedError, migrate::MigrateError,
     passwords::PasswordError, tenant::TenantError,
 };
+use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
 use jobs::connector_registry::RegistryError;
 use queue::{
     BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused,
@@ -33,8 +34,12 @@ pub(crate) enum Exit {
     NotPermitted = 5,
     /// A server did not answer.
     Unreachable = 6,
+    /// What was verified does not fit.
+    VerificationFailed = 7,
     /// A job that was waited for ended badly.
     EndedBadly = 8,
+    /// What was verified fits, but nothing outside the database vouches for it.
+    Unanchored = 9,
     /// The configuration, a connector's definition or the set-up is wrong (`EX_CONFIG` of sysexits).
     Configuration = 78,
     /// The time to wait was over.
@@ -54,7 +59,9 @@ impl Exit {
             Self::Refused => "refused",
             Self::NotPermitted => "not_permitted",
             Self::Unreachable => "unreachable",
+            Self::VerificationFailed => "verification_failed",
             Self::EndedBadly => "ended_badly",
+            Self::Unanchored => "unanchored",
             Self::Configuration => "configuration",
             Self::Timeout => "timeout",
             Self::Interrupted => "interrupted",
@@ -159,6 +166,8 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_worker))
         .or_else(|| error.downcast_ref().and_then(of_tenant))
         .or_else(|| error.downcast_ref().and_then(of_registry))
+        .or_else(|| error.downcast_ref().and_then(of_checkpoint))
+        .or_else(|| error.downcast_ref().and_then(of_receipt))
         .or_else(|| error.downcast_ref().map(of_source))
         .or_else(|| error.downcast_ref().map(of_database))
 }
@@ -278,6 +287,23 @@ fn of_registry(error: &RegistryError) -> Option<Exit> {
         // The error below has a say.
         _ => None,
     }
+}
+
+fn of_checkpoint(error: &CheckpointError) -> Option<Exit> {
+    match error {
+        CheckpointError::Broken(_) | CheckpointError::Rewritten(_) | CheckpointError::Hash(_) => {
+            Some(Exit::VerificationFailed)
+        }
+        CheckpointError::File { .. } | CheckpointError::OpenToOthers { .. } | CheckpointError::Key(_) => {
+            Some(Exit::Configuration)
+        }
+        // The error below has a say.
+        CheckpointError::Database(_) => None,
+    }
+}
+
+fn of_receipt(error: &ReceiptError) -> Option<Exit> {
+    matches!(error, ReceiptError::NotFound(_)).then_some(Exit::NotFound)
 }
 
 fn of_source(error: &SourceError) -> Exit {

@@ -3,7 +3,7 @@
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
-    Config, Database, Dev, Telemetry, Tenants, Worker,
+    Audit, Config, Database, Dev, Telemetry, Tenants, Worker,
     fault::Faults,
     layers::{Settings, Value},
     units,
@@ -19,6 +19,10 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
     let database = reader.database();
     let password_key_file = reader.path("tenants.password_key_file");
     let backends_max = reader.count("tenants.backends_max", 1_000);
+    let audit = Audit {
+        signing_key_file: reader.path("audit.signing_key_file"),
+        checkpoint_folder: reader.path("audit.checkpoint_folder"),
+    };
     let worker = reader.worker();
     let telemetry = reader.telemetry();
     let dev = Dev { data_folder: reader.path("dev.data_folder") };
@@ -27,6 +31,7 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
         region: region?,
         database: database?,
         tenants: Tenants { password_key_file, backends_max: backends_max? },
+        audit,
         worker: worker?,
         telemetry: telemetry?,
         dev,

@@ -9,6 +9,7 @@ const HEARTBEATS_PER_LEASE: u32 = 3;
 pub(super) fn refuse(config: &Config, faults: &mut Faults) {
     lease(config, faults);
     pairs(config, faults);
+    audit(config, faults);
     metrics(config, faults);
     traces(config, faults);
     if config.environment == Environment::Production {
@@ -60,6 +61,17 @@ fn pairs(config: &Config, faults: &mut Faults) {
             "a tenant's role needs a password: set the key's file too",
         );
     }
+}
+
+fn audit(config: &Config, faults: &mut Faults) {
+    let (key, folder) = ("audit.signing_key_file", "audit.checkpoint_folder");
+    let (lonely, missing) = match (&config.audit.signing_key_file, &config.audit.checkpoint_folder) {
+        (Some(_), None) => (key, folder),
+        (None, Some(_)) => (folder, key),
+        _ => return,
+    };
+    let help = "a checkpoint needs a key that signs it and a place to go to: set both or neither";
+    faults.add(config.place(lonely), format!("`{lonely}` is set without `{missing}`"), help);
 }
 
 fn metrics(config: &Config, faults: &mut Faults) {

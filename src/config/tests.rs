@@ -107,6 +107,10 @@ fn half_of_a_pair_is_refused() {
     assert_refused("", &[provisioning], "without `database.url`");
     assert_refused("", &[("TENURE_DATABASE_DIRECT_URL", "postgres://ada@db/app")], "without `database.url`");
     assert_refused("", &[url, ("TENURE_DATABASE_URL_FILE", "/x")], "stands beside `database.url`");
+    let key = ("TENURE_AUDIT_SIGNING_KEY_FILE", "/x");
+    assert_refused("", &[key], "without `audit.checkpoint_folder`");
+    assert_refused("[audit]\ncheckpoint_folder = \"/x\"", &[], "without `audit.signing_key_file`");
+    read("[audit]\ncheckpoint_folder = \"/x\"", &[key]).unwrap();
 }
 
 #[test]
