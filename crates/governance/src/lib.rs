@@ -13,6 +13,7 @@ pub mod approval;
 pub mod audit;
 pub mod canonical;
 pub mod checkpoint;
+pub mod detector;
 pub mod digest;
 pub mod gate;
 pub mod receipt;
