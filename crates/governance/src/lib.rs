@@ -17,3 +17,6 @@ pub mod detector;
 pub mod digest;
 pub mod gate;
 pub mod receipt;
+pub mod decision;
+pub mod path;
+pub mod policy;
