@@ -19,6 +19,8 @@ mod doctor;
 mod gate;
 mod job;
 mod place;
+mod path;
+mod policy;
 mod queue;
 mod receipt;
 mod schedule;
@@ -111,6 +113,12 @@ enum Command {
     /// Look at audit chains: export, sign and verify them
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Govern fields of a stream, and see how far each has come
+    #[command(subcommand)]
+    Path(path::Command),
+    /// Check policies, store their versions, look at them
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Examine the set-up and say what to do about each finding
     Doctor,
     /// Measure the engine on the configured database
@@ -236,6 +244,8 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Gate(command) => gate::run(command, &context).await,
         Command::Receipt(command) => receipt::run(command, &context).await,
         Command::Audit(command) => audit::run(command, &context).await,
+        Command::Path(command) => path::run(command, &context).await,
+        Command::Policy(command) => policy::run(command, &context).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Bench(command) => bench::run(command, &context).await,
         Command::Config(command) => config::run(&command, &context),

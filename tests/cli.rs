@@ -10,5 +10,6 @@ mod explain;
 mod help;
 mod jobs;
 mod messages;
+mod policies;
 mod schedules;
 mod work;

@@ -3,6 +3,7 @@
 use std::io;
 
 use clap::Subcommand;
+use governance::decision;
 use queue::{MeasureOptions, Measured};
 use serde::Serialize;
 
@@ -21,6 +22,12 @@ comparison alternate in the same run. Compare ratios, not figures of different m
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Measure how many records a second a policy of six rules decides on, on one core, without a database
+    Policy {
+        /// Records to make and decide on
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+        records: u64,
+    },
     /// Measure enqueue, claim to finish, write-ahead log and pick-up beside the same statements run bare
     Queue(Args),
 }
@@ -46,7 +53,16 @@ pub(crate) struct Args {
 }
 
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
-    let Command::Queue(args) = command;
+    match command {
+        Command::Queue(args) => queue(args, context).await,
+        Command::Policy { records } => {
+            context.output.answer(&Decided { policy: decision::measure(records)? })?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn queue(args: Args, context: &Context) -> anyhow::Result<Exit> {
     context
         .with_control(async |control| {
             let options = MeasureOptions {
@@ -58,7 +74,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
                 ..MeasureOptions::default()
             };
             let say = |text: &str| context.output.say(text);
-            let measured = queue::measure(control.direct().clone(), &options, say).await?;
+            let measured = ::queue::measure(control.direct().clone(), &options, say).await?;
             context.output.answer(&Benchmark { queue: measured })?;
             Ok(Exit::Ok)
         })
@@ -98,6 +114,26 @@ impl Answer for Benchmark {
         }
         if let Some(peak) = m.memory_peak_bytes {
             row("memory of this process, at most", bytes(peak));
+        }
+        page.table(&table)
+    }
+}
+
+#[derive(Serialize)]
+struct Decided {
+    policy: decision::Measured,
+}
+
+impl Answer for Decided {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let m = &self.policy;
+        let mut table = Table::new(["measured", "figure"]);
+        let mut row = |name: &str, figure: String| table.row(&[name.to_owned(), figure]);
+        row("decisions", format!("{:.0}/s on one core", m.per_sec));
+        row("records", format!("{} by {} rules", m.records, m.rules));
+        row("fixes, reviews", format!("{}, {}", m.fixes, m.reviews));
+        if let Some([early, end]) = m.memory_peak_bytes {
+            row("memory of this process, at most", format!("{}, after a tenth {}", bytes(end), bytes(early)));
         }
         page.table(&table)
     }

@@ -10,6 +10,10 @@ use database::{
     passwords::PasswordError, tenant::TenantError,
 };
 use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
+use governance::{
+    path::{PathError, StepError},
+    policy::PolicyError,
+};
 use jobs::connector_registry::RegistryError;
 use queue::{
     BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused,
@@ -168,6 +172,9 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_registry))
         .or_else(|| error.downcast_ref().and_then(of_checkpoint))
         .or_else(|| error.downcast_ref().and_then(of_receipt))
+        .or_else(|| error.downcast_ref().and_then(of_path))
+        .or_else(|| error.downcast_ref().and_then(of_step))
+        .or_else(|| error.downcast_ref().and_then(of_policy))
         .or_else(|| error.downcast_ref().map(of_source))
         .or_else(|| error.downcast_ref().map(of_database))
 }
@@ -220,6 +227,32 @@ fn of_schedule(error: &ScheduleError) -> Option<Exit> {
 fn of_limit(error: &LimitError) -> Option<Exit> {
     // Of a database's error, the error below has a say.
     (!matches!(error, LimitError::Database(_))).then_some(Exit::Usage)
+}
+
+fn of_path(error: &PathError) -> Option<Exit> {
+    match error {
+        PathError::Unknown(_) => Some(Exit::NotFound),
+        PathError::Taken(_) => Some(Exit::Refused),
+        PathError::Invalid(_) => Some(Exit::Usage),
+        // The error below has a say.
+        _ => None,
+    }
+}
+
+fn of_step(error: &StepError) -> Option<Exit> {
+    match error {
+        StepError::NotNext { .. } | StepError::NoApproval => Some(Exit::Refused),
+        StepError::Path(error) => of_path(error),
+    }
+}
+
+fn of_policy(error: &PolicyError) -> Option<Exit> {
+    match error {
+        PolicyError::Unknown { .. } => Some(Exit::NotFound),
+        PolicyError::OtherPath(_) => Some(Exit::Refused),
+        PolicyError::Refused(_) => Some(Exit::Configuration),
+        _ => None,
+    }
 }
 
 fn of_change(error: &ChangeRefused) -> Option<Exit> {

@@ -22,7 +22,7 @@ mod verdict;
 pub use decide::{Decider, Decision};
 pub use evidence::{Evidence, MATCHES_MAX, gather};
 pub use measure::{MEASURED_POLICY, Measured, measure};
-pub use page::{PAGE_RECORDS, Record, fields, next_page, of_keys};
+pub use page::{PAGE_RECORDS, Record, fields, next_page, now, of_keys};
 pub use store::{DecisionError, Stored, store};
 pub use tally::{Example, Row, Tally};
 pub use verdict::Verdict;

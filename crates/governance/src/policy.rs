@@ -96,7 +96,7 @@ impl Policy {
     /// The fields of the record that its rules read.
     #[must_use]
     pub fn fields_read(&self) -> BTreeSet<&str> {
-        let read = self.rules.iter().flat_map(Rule::expressions).flat_map(|it| it.fields());
+        let read = self.rules.iter().flat_map(Rule::expressions).flat_map(expression::Expression::fields);
         read.map(String::as_str).collect()
     }
 

@@ -64,6 +64,9 @@ impl<'a> Decider<'a> {
     }
 
     /// The digest of what a decision on this record would be made from.
+    ///
+    /// # Panics
+    /// Never: texts have a canonical form.
     #[must_use]
     pub fn input_digest(&self, record: &Record, evidence: Digest) -> Digest {
         let input = Input {

@@ -44,6 +44,16 @@ impl From<Row> for Record {
     }
 }
 
+/// The time that a run judges at: when the transaction began, by the database's clock.
+pub async fn now(conn: &mut PgConnection) -> Result<DateTime<Utc>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"-- decision.now
+        select now() as "now!""#
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// The records after this key, in the order of their keys; empty at the end.
 pub async fn next_page(
     conn: &mut PgConnection,

@@ -203,7 +203,7 @@ fn a_run_of_the_bench_decides_every_record() {
     assert_eq!((measured.fixes, measured.reviews), (250, 250));
 }
 
-fn record(key: &str, data: Value) -> Record {
+fn record(key: &str, data: &Value) -> Record {
     let digest = crate::digest::Digest::of(data.to_string().as_bytes()).to_string();
     Record { key: key.to_owned(), digest, data: data.as_object().cloned(), changed_at: DateTime::UNIX_EPOCH }
 }
@@ -222,14 +222,14 @@ proptest! {
         };
         let decider = Decider::new(&path, &policy, DateTime::UNIX_EPOCH);
         let data = json!({"email": email, "phone": phone, "n": number, "country": email});
-        let first = decider.decide(&record("1", data.clone()), &Evidence::none());
-        prop_assert_eq!(&first, &decider.decide(&record("1", data.clone()), &Evidence::none()));
-        let other = decider.decide(&record("2", data.clone()), &Evidence::none());
+        let first = decider.decide(&record("1", &data), &Evidence::none());
+        prop_assert_eq!(&first, &decider.decide(&record("1", &data), &Evidence::none()));
+        let other = decider.decide(&record("2", &data), &Evidence::none());
         prop_assert_ne!(first.input_digest, other.input_digest);
         if let Some(proposed) = first.judged.proposed {
             let mut fixed = data.as_object().cloned().unwrap();
             fixed.extend(proposed);
-            let next = decider.decide(&record("1", fixed.into()), &Evidence::none());
+            let next = decider.decide(&record("1", &fixed.into()), &Evidence::none());
             prop_assert_ne!(next.judged.rule, first.judged.rule);
         }
     }

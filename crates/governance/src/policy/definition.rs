@@ -217,17 +217,15 @@ impl Reader<'_> {
     }
 
     fn percent(&mut self, at: usize, number: i64) -> u8 {
-        match u8::try_from(number).ok().filter(|percent| *percent <= 100) {
-            Some(percent) => percent,
-            None => {
-                self.faults.add(
-                    at,
-                    format!("{number} is no percentage"),
-                    "expected a whole number from 0 to 100",
-                );
-                0
-            }
-        }
+        let percent = u8::try_from(number).ok().filter(|percent| *percent <= 100);
+        percent.unwrap_or_else(|| {
+            self.faults.add(
+                at,
+                format!("{number} is no percentage"),
+                "expected a whole number from 0 to 100",
+            );
+            0
+        })
     }
 
     fn evidence(&mut self, evidence: &EvidenceNeeds) {

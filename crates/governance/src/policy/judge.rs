@@ -94,7 +94,7 @@ impl Policy {
         if proposed.iter().all(|(field, value)| data.get(field) == Some(value)) {
             judged.verdict = Verdict::None;
             judged.proposed = None;
-            judged.reason = "the fix changes nothing".to_owned();
+            judged.reason = String::from("the fix changes nothing");
         } else if judged.confidence < self.review_below {
             judged.verdict = Verdict::Review;
             judged.reason.push_str(" (not sure enough to be done without a person)");

@@ -198,7 +198,7 @@ fn the_examples_compile() {
         let file = entry.unwrap().path();
         let text = std::fs::read_to_string(&file).unwrap();
         let compiled = Policy::compile(&text, &file.display().to_string(), &Fields::any(), None);
-        seen += compiled.map(|it| it.rules().count()).unwrap_or_else(|faults| panic!("{faults}"));
+        seen += compiled.map_or_else(|faults| panic!("{faults}"), |it| it.rules().count());
     }
     assert!(seen > 0);
 }

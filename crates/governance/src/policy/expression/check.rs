@@ -21,6 +21,17 @@ use crate::policy::nearest;
 /// A compiled pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 18;
 
+const COMPARISONS: [&str; 6] = [
+    operators::EQUALS,
+    operators::NOT_EQUALS,
+    operators::LESS,
+    operators::LESS_EQUALS,
+    operators::GREATER,
+    operators::GREATER_EQUALS,
+];
+const ARITHMETIC: [&str; 5] =
+    [operators::ADD, operators::SUBSTRACT, operators::MULTIPLY, operators::DIVIDE, operators::MODULO];
+
 /// What an expression uses.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -140,13 +151,13 @@ impl<'a> Check<'a> {
                     self.fault(format!("the stream has no field {name}"), help)
                 }
             },
-            Ty::Members(members) => match members.iter().find(|(member, _)| *member == name) {
-                Some((_, ty)) => *ty,
-                None => {
-                    let known: Vec<_> = members.iter().map(|(name, _)| *name).collect();
-                    self.fault(format!("there is no {name}"), expected(name, &known, "there is"))
+            Ty::Members(members) => {
+                if let Some((_, ty)) = members.iter().find(|(member, _)| *member == name) {
+                    return *ty;
                 }
-            },
+                let known: Vec<_> = members.iter().map(|(name, _)| *name).collect();
+                self.fault(format!("there is no {name}"), expected(name, &known, "there is"))
+            }
             Ty::Any | Ty::Map => Ty::Any,
             other => self
                 .fault(format!("{} has no members", with_article(other)), format!(".{name} needs an object")),
@@ -227,90 +238,75 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// The type of an operator's result; none if it is no operator.
     fn operator(&mut self, call: &CallExpr, args: &[Ty]) -> Option<Ty> {
-        Some(match (&*call.func_name, args) {
-            (operators::LOGICAL_AND | operators::LOGICAL_OR, [a, b]) => {
-                self.booleans(&[*a, *b]);
-                Ty::Bool
-            }
-            (operators::LOGICAL_NOT | operators::NOT_STRICTLY_FALSE, [a]) => {
-                self.booleans(&[*a]);
-                Ty::Bool
-            }
+        let name = &*call.func_name;
+        Some(match (name, args) {
+            (operators::LOGICAL_AND | operators::LOGICAL_OR, [..])
+            | (operators::LOGICAL_NOT | operators::NOT_STRICTLY_FALSE, [_]) => self.booleans(args),
             (operators::CONDITIONAL, [condition, a, b]) => {
                 self.booleans(&[*condition]);
                 a.join(*b)
             }
             // Null may be asked for of anything.
-            (operators::EQUALS | operators::NOT_EQUALS, [a, b]) => {
-                if !a.fits(*b) && !(a.is_number() && b.is_number()) && *a != Ty::Null && *b != Ty::Null {
-                    self.fault(format!("{a} is compared with {b}"), "expected both to be of one kind");
-                }
-                Ty::Bool
-            }
-            (
-                operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS,
-                [a, b],
-            ) => {
-                if !a.fits(*b) && !(a.is_number() && b.is_number()) {
-                    self.fault(format!("{a} is compared with {b}"), "expected both to be of one kind");
-                }
-                Ty::Bool
-            }
-            (operators::ADD | operators::SUBSTRACT, [a, b])
-                if matches!(a, Ty::Moment | Ty::Duration) || matches!(b, Ty::Moment | Ty::Duration) =>
-            {
-                Ty::Any
-            }
-            (
-                operators::ADD
-                | operators::SUBSTRACT
-                | operators::MULTIPLY
-                | operators::DIVIDE
-                | operators::MODULO,
-                [a, b],
-            ) => {
-                if !a.fits(*b) {
-                    return Some(self.fault(
-                        format!("{a} and {b} cannot be put together"),
-                        "expected both to be of one kind: int(…), double(…) and string(…) convert",
-                    ));
-                }
-                if *a == Ty::Any { *b } else { *a }
-            }
+            (operators::EQUALS | operators::NOT_EQUALS, [Ty::Null, _] | [_, Ty::Null]) => Ty::Bool,
+            (name, [a, b]) if COMPARISONS.contains(&name) => self.comparison(*a, *b),
+            (name, [a, b]) if ARITHMETIC.contains(&name) => self.arithmetic(*a, *b),
             (operators::NEGATE, [a]) => *a,
-            (operators::IN, [_, within]) => {
-                if !within.fits(Ty::List(&Ty::Any)) && !within.fits(Ty::Map) {
-                    self.fault(
-                        format!("nothing is in {}", with_article(*within)),
-                        "expected a list or an object",
-                    );
-                }
-                Ty::Bool
-            }
-            (operators::INDEX, [object, _]) => match (object, call.args.get(1).map(|arg| &arg.expr)) {
-                (Ty::List(element), _) => **element,
-                (Ty::Record | Ty::Members(_), Some(Expr::Literal(LiteralValue::String(name)))) => {
-                    self.member(*object, name.inner())
-                }
-                (Ty::Record | Ty::Members(_), _) => {
-                    self.fault("the field is not named", "expected a name in quotes: record[\"e-mail\"]")
-                }
-                _ => Ty::Any,
-            },
+            (operators::IN, [_, within]) => self.within(*within),
+            (operators::INDEX, [object, _]) => self.index(*object, call.args.get(1).map(|arg| &arg.expr)),
             _ => return None,
         })
     }
 
-    fn booleans(&mut self, types: &[Ty]) {
-        for ty in types {
-            if !ty.fits(Ty::Bool) {
-                self.fault(
-                    format!("{} stands where a boolean belongs", with_article(*ty)),
-                    "expected a comparison",
-                );
-            }
+    fn comparison(&mut self, a: Ty, b: Ty) -> Ty {
+        let both_numbers = a.is_number() && b.is_number();
+        if !(both_numbers || a.fits(b)) {
+            self.fault(format!("{a} is compared with {b}"), "expected both to be of one kind");
         }
+        Ty::Bool
+    }
+
+    fn arithmetic(&mut self, a: Ty, b: Ty) -> Ty {
+        let is_time = |ty| matches!(ty, Ty::Moment | Ty::Duration);
+        if is_time(a) || is_time(b) {
+            return Ty::Any;
+        }
+        if !a.fits(b) {
+            let help = "expected both to be of one kind: int(…), double(…) and string(…) convert";
+            return self.fault(format!("{a} and {b} cannot be put together"), help);
+        }
+        if a == Ty::Any { b } else { a }
+    }
+
+    fn within(&mut self, within: Ty) -> Ty {
+        if !(within.fits(Ty::List(&Ty::Any)) || within.fits(Ty::Map)) {
+            self.fault(format!("nothing is in {}", with_article(within)), "expected a list or an object");
+        }
+        Ty::Bool
+    }
+
+    fn index(&mut self, object: Ty, index: Option<&Expr>) -> Ty {
+        match (object, index) {
+            (Ty::List(element), _) => *element,
+            (Ty::Record | Ty::Members(_), Some(Expr::Literal(LiteralValue::String(name)))) => {
+                self.member(object, name.inner())
+            }
+            (Ty::Record | Ty::Members(_), _) => {
+                self.fault("the field is not named", "expected a name in quotes: record[\"e-mail\"]")
+            }
+            _ => Ty::Any,
+        }
+    }
+
+    fn booleans(&mut self, types: &[Ty]) -> Ty {
+        for ty in types.iter().filter(|ty| !ty.fits(Ty::Bool)) {
+            self.fault(
+                format!("{} stands where a boolean belongs", with_article(*ty)),
+                "expected a comparison",
+            );
+        }
+        Ty::Bool
     }
 }
 

@@ -64,19 +64,19 @@ pub(super) const SIGNATURES: &[Signature] = &[
     method("getDate", MOMENT, Ty::Int),
     method("getDayOfWeek", MOMENT, Ty::Int),
     method("getHours", ONE, Ty::Int),
-    // Ours.
+    // Ours. Their texts may be null, as a field's may.
     plain(MATCHES, TEXTS, Ty::Bool),
-    plain("lower", TEXT, Ty::Any),
-    plain("upper", TEXT, Ty::Any),
-    plain("trim", TEXT, Ty::Any),
-    plain("collapse", TEXT, Ty::Any),
-    plain("digits", TEXT, Ty::Any),
-    plain("email", ONE, Ty::Any),
-    plain("phone", ONE, Ty::Any),
-    plain("phone", &[Ty::Any, Ty::Text], Ty::Any),
-    plain("country", ONE, Ty::Any),
-    plain("date", ONE, Ty::Any),
-    plain("date", &[Ty::Any, Ty::Text], Ty::Any),
+    plain("lower", TEXT, Ty::Text),
+    plain("upper", TEXT, Ty::Text),
+    plain("trim", TEXT, Ty::Text),
+    plain("collapse", TEXT, Ty::Text),
+    plain("digits", TEXT, Ty::Text),
+    plain("email", ONE, Ty::Text),
+    plain("phone", ONE, Ty::Text),
+    plain("phone", &[Ty::Any, Ty::Text], Ty::Text),
+    plain("country", ONE, Ty::Text),
+    plain("date", ONE, Ty::Text),
+    plain("date", &[Ty::Any, Ty::Text], Ty::Text),
     plain(DAYS_SINCE, ONE, Ty::Int),
 ];
 
@@ -142,10 +142,12 @@ fn second<'a>(call: &'a FunctionContext<'_, '_>) -> &'a str {
     given.map_or("", |text| text.inner())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the library hands values over")]
 fn phone(call: &FunctionContext, value: Value) -> Value {
     map_text(&value, |text| detector::phone(text, second(call)))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the library hands values over")]
 fn date(call: &FunctionContext, value: Value) -> Result<Value, ExecutionError> {
     let order = match second(call) {
         "" => DayOrder::Unknown,

@@ -61,6 +61,7 @@ fn a_fault_names_its_place_and_what_was_expected() {
         ("record.mail == 'x'", Wanted::Boolean, 6, "no field mail", "did you mean email?"),
         ("email == 'x'", Wanted::Boolean, 0, "email is unknown", "write record.email"),
         ("record.email", Wanted::Boolean, 6, "gives text", "expected a boolean"),
+        ("email(record.email)", Wanted::Boolean, 5, "gives text", "expected a boolean"),
         ("record.email && true", Wanted::Boolean, 13, "text stands where a boolean", "comparison"),
         ("record.age == 'x'", Wanted::Boolean, 11, "number is compared with text", "one kind"),
         ("record.age + 'x'", Wanted::Value, 11, "cannot be put together", "convert"),
