@@ -1,7 +1,8 @@
 //! What other records say about a record, gathered for a page at once.
 //!
-//! Each kind is one statement per page. The identities of the page come first and are handed on as an array, so that
-//! whatever the statistics say the other stream is gone over once, and never once for every record.
+//! Each kind is one statement per page. The other stream is gone over once, whatever the statistics say, and each of
+//! its records is looked up in a hash of the page's identities: `is true` keeps the planner from making a join of it,
+//! and an array would be searched from end to end for every record (3.0 s a page of 2,000 against 0.25 s, over 100,000 records).
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -166,7 +167,7 @@ async fn matches(
                 case when octet_length(data::text) <= $10 then data end as data
             from tenant.record
             where connector = $6 and stream = $7 and deleted_at is null
-                and tenant.identity(data ->> $8, $5) = any (array(select identity from page where identity is not null))
+                and (tenant.identity(data ->> $8, $5) in (select identity from page where identity is not null)) is true
         ), numbered as (
             select page.key as of, found.key, found.data,
                 row_number() over (partition by page.key order by found.key) as number

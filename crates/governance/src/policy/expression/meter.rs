@@ -26,7 +26,7 @@ use cel::{
 
 use super::parse::children;
 
-/// Units of work of one evaluation: a few milliseconds.
+/// Units of work of one evaluation: a few milliseconds as rules are, some tenths of a second at the worst.
 pub(super) const WORK_MAX: i64 = 100_000;
 /// The size of a value that an expression makes, in bytes or elements.
 pub(super) const GROWN_MAX: i64 = 16_384;
