@@ -11,6 +11,7 @@
 pub mod actor;
 pub mod approval;
 pub mod audit;
+pub mod candidate;
 pub mod canonical;
 pub mod checkpoint;
 pub mod detector;
@@ -20,3 +21,5 @@ pub mod receipt;
 pub mod decision;
 pub mod path;
 pub mod policy;
+pub mod promotion;
+pub mod shadow;
