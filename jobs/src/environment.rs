@@ -11,6 +11,7 @@ use database::{
 use queue::{Attempt, FailureClass, JobError, Queue};
 
 use crate::audit_checkpoint::Checkpoints;
+use crate::judges::Judges;
 
 /// Cheap to clone; one per worker.
 #[derive(Clone)]
@@ -22,6 +23,7 @@ struct Inner {
     provisioner: Provisioner,
     region: Region,
     checkpoints: Option<Checkpoints>,
+    judges: Arc<dyn Judges>,
     #[cfg(test)]
     fault: crate::testing::Fault,
 }
@@ -42,6 +44,10 @@ impl Environment {
             provisioner,
             region,
             checkpoints,
+            #[cfg(not(test))]
+            judges: Arc::new(crate::judges::BuiltIn),
+            #[cfg(test)]
+            judges: Arc::new(crate::shadow_run::tests::Engines),
             #[cfg(test)]
             fault: crate::testing::Fault::default(),
         }))
@@ -51,6 +57,11 @@ impl Environment {
     #[must_use]
     pub fn queue(&self) -> &Queue {
         &self.0.queue
+    }
+
+    /// Who decides for candidates.
+    pub(crate) fn judges(&self) -> &dyn Judges {
+        &*self.0.judges
     }
 
     pub(crate) fn provisioner(&self) -> &Provisioner {

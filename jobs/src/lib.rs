@@ -16,7 +16,10 @@ pub mod bulk_operation;
 pub mod connector_registry;
 pub mod connector_sync;
 mod environment;
+mod judges;
 pub mod probe;
+pub mod promotion_evaluation;
+pub mod shadow_run;
 pub mod tenant_provision;
 #[cfg(test)]
 mod testing;
@@ -89,6 +92,14 @@ pub const fn catalogue() -> &'static [Kind] {
             "writes down what it does in the tenant's ledger: proves an installation under faults",
             r#"{"steps": 3, "pause_ms": 100}"#,
         ),
+        Kind::of::<promotion_evaluation::PromotionEvaluation>(
+            "freezes a candidate's evidence and says whether it may move one phase up; moves nothing",
+            r#"{"candidate": "email-rules-2"}"#,
+        ),
+        Kind::of::<shadow_run::ShadowRun>(
+            "tries a candidate on cases that people have judged, without effect",
+            r#"{"candidate": "email-rules-2"}"#,
+        ),
         Kind::of::<tenant_provision::TenantProvision>(
             "makes a tenant's role and database and brings them up to date",
             "{}",
@@ -105,6 +116,8 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<bulk_operation::BulkOperation>()
         .with::<connector_sync::ConnectorSync>()
         .with::<probe::Probe>()
+        .with::<promotion_evaluation::PromotionEvaluation>()
+        .with::<shadow_run::ShadowRun>()
         .with::<tenant_provision::TenantProvision>()
 }
 
