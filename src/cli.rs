@@ -10,6 +10,7 @@ pub(crate) mod output;
 mod approval;
 mod audit;
 mod bench;
+mod candidate;
 mod completions;
 mod config;
 mod connector;
@@ -119,6 +120,9 @@ enum Command {
     /// Check policies, store their versions, look at them
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Try automations beside people, move them up with evidence and down at once
+    #[command(subcommand)]
+    Candidate(candidate::Command),
     /// Examine the set-up and say what to do about each finding
     Doctor,
     /// Measure the engine on the configured database
@@ -246,6 +250,7 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Audit(command) => audit::run(command, &context).await,
         Command::Path(command) => path::run(command, &context).await,
         Command::Policy(command) => policy::run(command, &context).await,
+        Command::Candidate(command) => candidate::run(command, &context).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Bench(command) => bench::run(command, &context).await,
         Command::Config(command) => config::run(&command, &context),

@@ -3,6 +3,7 @@
 mod approvals;
 mod audit;
 mod bulk;
+mod candidate;
 mod connector;
 mod dev;
 mod exits;

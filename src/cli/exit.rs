@@ -11,6 +11,7 @@ use database::{
 };
 use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
 use governance::{
+    candidate::CandidateError,
     path::{PathError, StepError},
     policy::PolicyError,
 };
@@ -172,6 +173,7 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_registry))
         .or_else(|| error.downcast_ref().and_then(of_checkpoint))
         .or_else(|| error.downcast_ref().and_then(of_receipt))
+        .or_else(|| error.downcast_ref().and_then(of_candidate))
         .or_else(|| error.downcast_ref().and_then(of_path))
         .or_else(|| error.downcast_ref().and_then(of_step))
         .or_else(|| error.downcast_ref().and_then(of_policy))
@@ -337,6 +339,24 @@ fn of_checkpoint(error: &CheckpointError) -> Option<Exit> {
 
 fn of_receipt(error: &ReceiptError) -> Option<Exit> {
     matches!(error, ReceiptError::NotFound(_)).then_some(Exit::NotFound)
+}
+
+fn of_candidate(error: &CandidateError) -> Option<Exit> {
+    match error {
+        CandidateError::NotFound(_) | CandidateError::NoSnapshot { .. } => Some(Exit::NotFound),
+        CandidateError::BadName(_) | CandidateError::Rules(_) => Some(Exit::Usage),
+        CandidateError::NameTaken(_)
+        | CandidateError::DefinitionTaken(_)
+        | CandidateError::AtTheTop(_)
+        | CandidateError::NotEligible(_)
+        | CandidateError::Contradiction(_)
+        | CandidateError::Overtaken(_)
+        | CandidateError::PathTaken(_)
+        | CandidateError::Consent(_)
+        | CandidateError::Laxer => Some(Exit::Refused),
+        // The error below has a say.
+        _ => None,
+    }
 }
 
 fn of_source(error: &SourceError) -> Exit {

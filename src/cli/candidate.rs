@@ -1,0 +1,158 @@
+//! `tenure candidate create|list|show|promote|demote|export`.
+
+mod change;
+mod view;
+
+use std::io::{self, Write};
+
+use clap::Subcommand;
+use database::{
+    control::TenantName,
+    tenant::{TenantDb, Write as Writing},
+};
+use governance::{
+    actor::{self, ActorId},
+    candidate::{self, Phase},
+    digest::Digest,
+    promotion::{Frozen, export},
+};
+
+use self::view::{Listed, Shown};
+use super::{
+    Context,
+    exit::{Exit, Failure},
+    tenant,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Enter a version of a path's rules as a candidate, in phase off and without evidence
+    Create(change::CreateArgs),
+    /// All candidates
+    List {
+        /// Only those of this path
+        #[arg(long)]
+        path: Option<String>,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// One candidate: what the gate says now, each rule with its figure, and how it came here
+    Show {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Move a candidate one phase up, on frozen evidence and with an approval of it
+    Promote(change::PromoteArgs),
+    /// Take a candidate down at once; needs no evidence and no approval
+    Demote(change::DemoteArgs),
+    /// Print frozen evidence and what the gate said of it, for ops/proofs/gate/gate.py
+    Export {
+        /// The candidate's name
+        name: String,
+        /// Which evidence [default: the latest]
+        #[arg(long, value_name = "DIGEST")]
+        snapshot: Option<Digest>,
+        #[command(flatten)]
+        whose: Whose,
+    },
+}
+
+/// Whose candidate.
+#[derive(Debug, clap::Args)]
+pub(super) struct Whose {
+    /// Whose [default: the only tenant in service]
+    #[arg(long)]
+    tenant: Option<TenantName>,
+}
+
+pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
+    match command {
+        Command::Create(args) => change::create(args, context).await?,
+        Command::Promote(args) => change::promote(args, context).await?,
+        Command::Demote(args) => change::demote(args, context).await?,
+        Command::List { path, whose } => context.interruptible(list(path, &whose, context)).await?,
+        Command::Show { name, whose } => context.interruptible(show(&name, &whose, context)).await?,
+        Command::Export { name, snapshot, whose } => {
+            context.interruptible(print(&name, snapshot, &whose, context)).await?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+impl Whose {
+    /// Opens the tenant's database and does the work.
+    async fn with_database<T>(
+        &self,
+        context: &Context,
+        work: impl AsyncFnOnce(TenantDb) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let opened = async |control: &crate::wiring::Control| {
+            let tenant = tenant::or_default(context, control, self.tenant.as_ref()).await?;
+            work(control.tenant(&tenant).await?).await
+        };
+        context.with_control(opened).await
+    }
+}
+
+/// Whoever types, as the tenant's chain knows them.
+async fn whoever_types(write: &mut Writing, context: &Context) -> anyhow::Result<ActorId> {
+    Ok(actor::named(write, context.actor()).await?.id)
+}
+
+async fn list(path: Option<String>, whose: &Whose, context: &Context) -> anyhow::Result<()> {
+    let found = async |db: TenantDb| {
+        let mut read = db.read().await?;
+        let candidates = candidate::list(&mut read, path.as_deref()).await?;
+        read.finish().await?;
+        Ok(candidates)
+    };
+    let candidates = whose.with_database(context, found).await?;
+    Ok(context.output.answer(&Listed::of(&candidates))?)
+}
+
+/// How many moves and snapshots are shown.
+const HISTORY: i64 = 10;
+
+async fn show(name: &str, whose: &Whose, context: &Context) -> anyhow::Result<()> {
+    let looked = async |db: TenantDb| {
+        let mut read = db.read().await?;
+        let candidate = candidate::by_name(&mut read, name).await?;
+        let gate = if candidate.phase == Phase::Autonomous {
+            None
+        } else {
+            Some(candidate::look(&mut read, name).await?)
+        };
+        let moves = candidate::moves(&mut read, &candidate, HISTORY).await?;
+        let snapshots = candidate::snapshots(&mut read, &candidate, HISTORY).await?;
+        read.finish().await?;
+        Ok(Shown::of(&candidate, gate.as_ref(), &moves, &snapshots))
+    };
+    let shown = whose.with_database(context, looked).await?;
+    Ok(context.output.answer(&shown)?)
+}
+
+/// The lines as they are, with and without `--json`: their bytes are what is checked.
+async fn print(name: &str, snapshot: Option<Digest>, whose: &Whose, context: &Context) -> anyhow::Result<()> {
+    let found = async |db: TenantDb| {
+        let mut read = db.read().await?;
+        let candidate = candidate::by_name(&mut read, name).await?;
+        let record = candidate::snapshot(&mut read, &candidate, snapshot).await?;
+        read.finish().await?;
+        Ok(record)
+    };
+    let record = whose.with_database(context, found).await?.ok_or_else(|| no_snapshot(name))?;
+    let lines = export(&Frozen { bytes: record.bytes, digest: record.digest }, &record.evaluation)?;
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&lines)?;
+    Ok(stdout.flush()?)
+}
+
+fn no_snapshot(name: &str) -> Failure {
+    let payload = serde_json::json!({ "candidate": name });
+    Failure::not_found(
+        format!("the evidence of `{name}` was never frozen"),
+        format!("`tenure job enqueue promotion_evaluation --payload '{payload}'` does that"),
+    )
+}
