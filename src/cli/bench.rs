@@ -1,4 +1,7 @@
-//! `tenure bench`: how fast the engine is on the configured database, beside what that database could do at most.
+//! `tenure bench`: how fast the engine is on the configured database, beside what that database could do at most; and what
+//! the audit chain costs.
+
+mod audit;
 
 use std::io;
 
@@ -30,6 +33,8 @@ pub(crate) enum Command {
     },
     /// Measure enqueue, claim to finish, write-ahead log and pick-up beside the same statements run bare
     Queue(Args),
+    /// Measure appends to audit chains beside plain inserts, and the verifier
+    Audit(audit::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +64,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
             context.output.answer(&Decided { policy: decision::measure(records)? })?;
             Ok(Exit::Ok)
         }
+        Command::Audit(args) => audit::run(args, context).await,
     }
 }
 

@@ -108,8 +108,8 @@ pub(crate) fn body_of(event: &Event) -> Result<String, AuditError> {
 /// Where the chain ends.
 pub async fn head(conn: &mut PgConnection) -> Result<Head, AuditError> {
     let row = sqlx::query!(
-        "-- audit.head
-        select origin, size, hash from governance.audit_head"
+        r#"-- audit.head
+        select origin as "origin!", size as "size!", hash as "hash!" from governance.audit_tail"#
     )
     .fetch_one(conn)
     .await?;

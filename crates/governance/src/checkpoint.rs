@@ -72,9 +72,9 @@ pub enum CheckpointError {
 pub async fn make(conn: &mut PgConnection, key: &SecretKey) -> Result<Made, CheckpointError> {
     let head = sqlx::query!(
         r#"-- checkpoint.head
-        select origin, size, hash,
+        select origin as "origin!", size as "size!", hash as "hash!",
                to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "at!"
-          from governance.audit_head"#
+          from governance.audit_tail"#
     )
     .fetch_one(&mut *conn)
     .await?;

@@ -55,8 +55,8 @@ async fn begin_chain(conn: &mut PgConnection, tenant: &Tenant) -> Result<(), Pro
     let origin = format!("tenant/{}", tenant.id);
     sqlx::query!(
         "-- provision.begin_chain
-        update governance.audit_head set origin = $1, hash = governance.genesis($1)
-         where size = 0 and origin <> $1",
+        update governance.audit_head set origin = $1
+         where origin <> $1 and not exists (select from governance.audit_entry)",
         origin,
     )
     .execute(&mut *conn)

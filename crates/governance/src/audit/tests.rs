@@ -147,9 +147,9 @@ async fn a5_a_tenants_role_appends_and_reads_and_can_do_no_more() {
     assert_eq!(head.origin, format!("tenant/{}", tenant.id));
     assert_eq!(recomputed(&head.origin, &entries(&mut conn).await), head.hash);
     let forgeries = [
-        "insert into governance.audit_entry (seq, content, hash) values (2, '', sha256(''))",
-        "update governance.audit_head set size = 0",
-        "insert into governance.audit_head (only_row, origin, hash) values (false, 'x', '')",
+        "insert into governance.audit_entry (seq, at, content, hash) values (2, now(), '', sha256(''))",
+        "update governance.audit_head set origin = 'x'",
+        "insert into governance.audit_head (only_row, origin) values (false, 'x')",
         "alter table governance.audit_entry disable trigger all",
         "create or replace function governance.refuse_change() returns trigger language plpgsql as 'begin return null; end'",
         "drop table governance.audit_entry",
@@ -173,4 +173,26 @@ async fn a_body_that_is_no_bounded_object_is_refused() {
     assert_eq!(head(&mut conn).await.unwrap().size, 0);
     let largest = json!({"x": "x".repeat(BODY_BYTES_MAX - 8)});
     append(&mut conn, &event(largest)).await.unwrap();
+}
+
+/// The head row is locked, not updated: under a held snapshot updates would leave versions that every append walks.
+#[tokio::test]
+async fn a2_an_append_touches_no_more_pages_under_a_held_snapshot() {
+    let database = chain().await;
+    let (mut holder, mut conn) = (database.connect().await, database.connect().await);
+    let touched = async |conn: &mut PgConnection| {
+        let explain = "explain (analyze, buffers, format json) select * from governance.append('test.happened', null, null, '{}')";
+        let plan: Value = sqlx::query_scalar(explain).fetch_one(conn).await.unwrap();
+        plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+    };
+    for n in 0..10 {
+        append(&mut conn, &event(json!({ "n": n }))).await.unwrap();
+    }
+    let before = touched(&mut conn).await;
+    sqlx::raw_sql("begin isolation level repeatable read; select 1").execute(&mut holder).await.unwrap();
+    for n in 0..2_000 {
+        append(&mut conn, &event(json!({ "n": n }))).await.unwrap();
+    }
+    let after = touched(&mut conn).await;
+    assert!(after <= before + 15, "{before} pages before, {after} after");
 }

@@ -65,7 +65,6 @@ async fn a1_a_chain_that_was_tampered_with_is_not_signed() {
     for (tampering, broken) in [
         ("update governance.audit_entry set content = set_byte(content, 20, 1) where seq = 8", 8),
         ("delete from governance.audit_entry where seq = 7", 7),
-        ("delete from governance.audit_entry where seq = 10", 10),
     ] {
         sqlx::raw_sql("begin").execute(&mut conn).await.unwrap();
         sqlx::raw_sql(tampering).execute(&mut conn).await.unwrap();
@@ -73,7 +72,7 @@ async fn a1_a_chain_that_was_tampered_with_is_not_signed() {
         assert!(matches!(refused, Err(CheckpointError::Broken(seq)) if seq == broken), "{refused:?}");
         sqlx::raw_sql("rollback").execute(&mut conn).await.unwrap();
     }
-    sqlx::raw_sql("update governance.audit_head set size = 4").execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("delete from governance.audit_entry where seq > 4").execute(&mut conn).await.unwrap();
     assert!(matches!(make(&mut conn, &key()).await, Err(CheckpointError::Rewritten(5))));
 }
 
