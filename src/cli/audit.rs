@@ -44,7 +44,7 @@ pub(super) enum Command {
     },
     /// Say whether a chain is the one that its checkpoints speak of
     #[command(after_help = VERIFY_EXAMPLES)]
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     /// Sign what a chain is now, and put it into the folder of checkpoints
     Checkpoint {
         #[command(flatten)]

@@ -59,8 +59,8 @@ async fn show(args: &Args, context: &Context, control: &Control) -> anyhow::Resu
     let stored = receipt::find(&mut read, args.receipt).await?;
     let later = receipt::later(&mut read, args.receipt).await?;
     read.finish().await?;
-    let content = serde_json::from_slice(&stored.content)?;
-    context.output.answer(&Shown { id: args.receipt, entry: stored.seq, content, later })?;
+    let document = serde_json::from_slice(&stored.content)?;
+    context.output.answer(&Shown { id: args.receipt, entry: stored.seq, content: document, later })?;
     Ok(Exit::Ok)
 }
 

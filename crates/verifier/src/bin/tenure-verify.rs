@@ -167,7 +167,7 @@ fn quoted(text: &str) -> String {
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
-            control if control < ' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(control))),
+            control if control < ' ' => quoted.extend(format!("\\u{:04x}", u32::from(control)).chars()),
             other => quoted.push(other),
         }
     }
