@@ -102,15 +102,15 @@ async fn gather(conn: &mut PgConnection, candidate: i64) -> Result<(i64, Vec<Run
     );
     let frozen_at = frozen_at.fetch_one(conn).await?;
     let runs = rows.into_iter().map(|row| {
-        let truth = opinion(row.truth, row.truth_value)?;
+        let truth = opinion(row.truth, row.truth_value.as_ref())?;
         Ok(Run {
             input: row.input_digest.try_into()?,
             at: row.ran_at,
-            candidate: opinion(row.verdict, row.value)?,
+            candidate: opinion(row.verdict, row.value.as_ref())?,
             class: row.class,
             error: row.error,
-            baseline: opinion(row.baseline, row.baseline_value)?,
-            again: opinion(row.again, row.again_value)?,
+            baseline: opinion(row.baseline, row.baseline_value.as_ref())?,
+            again: opinion(row.again, row.again_value.as_ref())?,
             truth: match (truth, row.source.as_deref(), row.known_at) {
                 (Some(opinion), Some(source), Some(at)) => Some(Truth { opinion, source: of(source)?, at }),
                 _ => None,
@@ -122,11 +122,11 @@ async fn gather(conn: &mut PgConnection, candidate: i64) -> Result<(i64, Vec<Run
 
 fn opinion(
     verdict: Option<String>,
-    value: Option<serde_json::Value>,
+    value: Option<&serde_json::Value>,
 ) -> Result<Option<Opinion>, CandidateError> {
     let Some(verdict) = verdict else { return Ok(None) };
     let verdict: Verdict = verdict.parse().map_err(|()| CandidateError::Stored("verdict"))?;
-    let value = value.as_ref().map(shadow::value_digest).transpose()?;
+    let value = value.map(shadow::value_digest).transpose()?;
     Ok(Some(Opinion { verdict, value }))
 }
 

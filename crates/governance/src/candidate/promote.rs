@@ -70,7 +70,8 @@ pub async fn promote(
     consent: &impl Consent,
 ) -> Result<Moved, CandidateError> {
     let candidate = by_name(conn, name).await?;
-    let record = snapshot(conn, &candidate, Some(evidence)).await?.expect("named ones are found or refused");
+    let record = snapshot(conn, &candidate, Some(evidence)).await?;
+    let record = record.ok_or(CandidateError::Stored("snapshot"))?;
     must_be_eligible(&record)?;
     let promotion = Promotion::of(candidate.digest, &record);
     let approval = consent.consume(conn, &promotion, by).await?;

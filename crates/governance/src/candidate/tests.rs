@@ -79,12 +79,12 @@ async fn g1_up_goes_by_an_eligible_snapshot_one_phase_at_a_time() {
     let again = ground.promote("c", digest).await;
     assert!(matches!(again, Err(CandidateError::Overtaken(_))), "a snapshot promotes once: {again:?}");
     let higher = ground.freeze("c").await.digest;
-    let moved = ground.promote("c", higher).await.unwrap();
-    assert_eq!((moved.from, moved.to, moved.generation), (Phase::Assist, Phase::Autonomous, 2));
+    let second = ground.promote("c", higher).await.unwrap();
+    assert_eq!((second.from, second.to, second.generation), (Phase::Assist, Phase::Autonomous, 2));
     let mut write = ground.write().await;
     assert!(matches!(look(&mut write, "c").await, Err(CandidateError::AtTheTop(_))));
-    let moves = moves(&mut write, &candidate, 10).await.unwrap();
-    let seen: Vec<_> = moves.iter().map(|one| (one.to, one.snapshot, one.approval.as_deref())).collect();
+    let history = super::moves(&mut write, &candidate, 10).await.unwrap();
+    let seen: Vec<_> = history.iter().map(|one| (one.to, one.snapshot, one.approval.as_deref())).collect();
     assert_eq!(
         seen,
         [

@@ -17,7 +17,7 @@ pub const SCORED_PERCENT_FLOOR: i64 = 50;
 pub const ERROR_PER_MILLE_MAX: i64 = 50;
 
 /// More runs than this are not asked for: a snapshot would not hold them.
-const RUNS_ASKED_MAX: i64 = super::RUNS_MAX as i64;
+const RUNS_ASKED_MAX: i64 = 50_000;
 
 /// What a path asks. It can be stricter than the floors, never laxer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -194,7 +194,9 @@ fn always_saying_the_usual_thing_has_no_kappa() {
     assert_eq!(evaluation.answer, Answer::Disagree);
     assert_eq!(answer(runs.clone()).answer, Answer::Eligible, "the floors alone do not see it");
     // Both said one thing throughout: chance explains it all.
-    runs.iter_mut().for_each(|run| run.baseline = run.candidate);
+    for run in &mut runs {
+        run.baseline = run.candidate;
+    }
     assert_eq!(answer_with(rules, runs).figures.kappa_per_mille, 0);
 }
 
@@ -509,7 +511,7 @@ fn g1_another_program_comes_to_the_same_answer() {
     assert_eq!(seen.len(), 4, "every answer is among them: {seen:?}");
     let output = gate_py(&lines);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 401);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 401);
 }
 
 #[test]

@@ -188,10 +188,10 @@ async fn what_people_change_in_the_source_is_seen_by_the_next_sync() {
     synced(&ground, &[before.clone(), json!({ "email": "Person0@Example.COM ", "name": "Q" })]).await;
     assert_eq!(truths(&ground).await, [], "another field is not the path's");
     synced(&ground, &[json!({ "email": "person0@example.com", "name": "Q" })]).await;
-    let seen = ("observed".to_owned(), "fix".to_owned(), Some(json!({ "email": "person0@example.com" })));
-    assert_eq!(truths(&ground).await, [seen.clone()]);
+    let seen = [("observed".to_owned(), "fix".to_owned(), Some(json!({ "email": "person0@example.com" })))];
+    assert_eq!(truths(&ground).await, seen);
     synced(&ground, &[json!({ "email": "new@example.com" })]).await;
-    assert_eq!(truths(&ground).await, [seen], "a later change is news");
+    assert_eq!(truths(&ground).await, seen, "a later change is news");
     let candidate = ground.candidate("c", 1).await;
     let cases = ground.cases(1, 0).await;
     ground.runs(&candidate, &cases, 0).await;
