@@ -70,8 +70,8 @@ pub(super) struct Shown {
     generation: i64,
     /// What the gate says now; nothing once there is no phase above.
     gate: Option<Now>,
-    moves: Vec<Moved>,
-    snapshots: Vec<Frozen>,
+    moves: Vec<Step>,
+    snapshots: Vec<Evidence>,
 }
 
 #[derive(Serialize)]
@@ -82,7 +82,7 @@ struct Now {
 }
 
 #[derive(Serialize)]
-struct Moved {
+struct Step {
     generation: i64,
     from: Phase,
     to: Phase,
@@ -94,7 +94,7 @@ struct Moved {
 }
 
 #[derive(Serialize)]
-struct Frozen {
+struct Evidence {
     digest: Digest,
     answer: Word,
     frozen_at: DateTime<Utc>,
@@ -108,7 +108,7 @@ impl Shown {
         snapshots: &[SnapshotLine],
     ) -> Self {
         let now = |gate: &Gate| Now { to: gate.snapshot.header().to, evaluation: gate.evaluation.clone() };
-        let moved = |one: &Move| Moved {
+        let step = |one: &Move| Step {
             generation: one.generation,
             from: one.from,
             to: one.to,
@@ -118,13 +118,16 @@ impl Shown {
             reason: one.reason.clone(),
             moved_at: one.moved_at,
         };
-        let frozen =
-            |one: &SnapshotLine| Frozen { digest: one.digest, answer: one.answer, frozen_at: one.frozen_at };
+        let frozen = |one: &SnapshotLine| Evidence {
+            digest: one.digest,
+            answer: one.answer,
+            frozen_at: one.frozen_at,
+        };
         Self {
             line: Line::of(candidate),
             generation: candidate.generation,
             gate: gate.map(now),
-            moves: moves.iter().map(moved).collect(),
+            moves: moves.iter().map(step).collect(),
             snapshots: snapshots.iter().map(frozen).collect(),
         }
     }
