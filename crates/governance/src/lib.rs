@@ -24,3 +24,4 @@ pub mod policy;
 pub mod promotion;
 pub mod receipt;
 pub mod shadow;
+pub mod writeback;
