@@ -5,7 +5,7 @@
 //! goes on failing through three tries, is the operation's result and not a crash: the run ends as `incomplete` with its
 //! checkpoint, or as `failed` with a class. A source that asks for a pause gets it, and its slot is given back meanwhile.
 
-mod budget;
+pub(crate) mod budget;
 mod report;
 mod store;
 #[cfg(test)]

@@ -15,14 +15,17 @@ pub mod audit_checkpoint;
 pub mod bulk_operation;
 pub mod connector_registry;
 pub mod connector_sync;
+pub mod drift_check;
 mod environment;
 mod judges;
 pub mod probe;
 pub mod promotion_evaluation;
 pub mod shadow_run;
+pub mod target_capability;
 pub mod tenant_provision;
 #[cfg(test)]
 mod testing;
+pub mod writeback;
 
 use std::time::Duration;
 
@@ -88,6 +91,10 @@ pub const fn catalogue() -> &'static [Kind] {
             "reads a stream of a connector into the tenant's records",
             r#"{"connector": "crm", "stream": "contacts"}"#,
         ),
+        Kind::of::<drift_check::DriftCheck>(
+            "reads verified changes back again, and takes up changes whose job was lost",
+            r#"{"days": 90}"#,
+        ),
         Kind::of::<probe::Probe>(
             "writes down what it does in the tenant's ledger: proves an installation under faults",
             r#"{"steps": 3, "pause_ms": 100}"#,
@@ -104,6 +111,10 @@ pub const fn catalogue() -> &'static [Kind] {
             "makes a tenant's role and database and brings them up to date",
             "{}",
         ),
+        Kind::of::<writeback::Writeback>(
+            "sends one approved change to its target and reads it back; made by `writeback plan`",
+            r#"{"writeback": "17"}"#,
+        ),
     ];
     KINDS
 }
@@ -115,10 +126,12 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<audit_checkpoint::AuditCheckpoint>()
         .with::<bulk_operation::BulkOperation>()
         .with::<connector_sync::ConnectorSync>()
+        .with::<drift_check::DriftCheck>()
         .with::<probe::Probe>()
         .with::<promotion_evaluation::PromotionEvaluation>()
         .with::<shadow_run::ShadowRun>()
         .with::<tenant_provision::TenantProvision>()
+        .with::<writeback::Writeback>()
 }
 
 /// The queue of operators' work on other jobs, such as a bulk operation: it may not stand in line behind the very jobs

@@ -16,7 +16,7 @@ const WAIT_INSIDE_MAX: Duration = Duration::from_secs(5);
 /// The pause after the shared budget could not be asked.
 const UNKNOWN: Duration = Duration::from_secs(5);
 
-pub(super) struct TenantBudget {
+pub(crate) struct TenantBudget {
     db: TenantDb,
     connector: String,
 }
@@ -28,7 +28,7 @@ impl std::fmt::Debug for TenantBudget {
 }
 
 impl TenantBudget {
-    pub(super) fn new(db: TenantDb, connector: &str) -> Self {
+    pub(crate) fn new(db: TenantDb, connector: &str) -> Self {
         Self { db, connector: connector.to_owned() }
     }
 

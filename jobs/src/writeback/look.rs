@@ -1,0 +1,54 @@
+//! Writebacks as an operator's request sees them.
+
+use database::tenant::{TenantDb, TenantError};
+use governance::{
+    actor::{self, ActorError, ActorId},
+    writeback::{self as rows, Drifting, Filter, Step, Writeback, WritebackError, WritebackId},
+};
+
+/// Why they cannot be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The writebacks refused.
+    #[error(transparent)]
+    Writeback(#[from] WritebackError),
+    /// The actor's name is none.
+    #[error(transparent)]
+    Actor(#[from] ActorError),
+    /// The tenant's database failed.
+    #[error("the tenant's database failed")]
+    Tenant(#[from] TenantError),
+}
+
+/// Writebacks, the latest first.
+pub async fn list(db: &TenantDb, filter: &Filter, limit: i64) -> Result<Vec<Writeback>, LookError> {
+    let mut read = db.read().await?;
+    let found = rows::list(&mut read, filter, limit).await?;
+    read.finish().await?;
+    Ok(found)
+}
+
+/// One, with the arrows that it took.
+pub async fn show(db: &TenantDb, id: WritebackId) -> Result<(Writeback, Vec<Step>), LookError> {
+    let mut read = db.read().await?;
+    let found = rows::find(&mut read, id).await?;
+    let steps = rows::steps(&mut read, id).await?;
+    read.finish().await?;
+    Ok((found, steps))
+}
+
+/// Verified changes that do not hold any more.
+pub async fn drifts(db: &TenantDb, limit: i64) -> Result<Vec<Drifting>, LookError> {
+    let mut read = db.read().await?;
+    let found = rows::drifts(&mut read, limit).await?;
+    read.finish().await?;
+    Ok(found)
+}
+
+/// Who acts, in the tenant's database.
+pub async fn actor(db: &TenantDb, name: &str) -> Result<ActorId, LookError> {
+    let mut write = db.write().await?;
+    let found = actor::named(&mut write, name).await?;
+    write.commit().await?;
+    Ok(found.id)
+}

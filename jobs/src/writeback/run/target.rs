@@ -1,0 +1,89 @@
+//! The target of a writeback, and the change as its driver takes it.
+
+use std::sync::Arc;
+
+use connectors::{Capability, Change, Expected, Fields, Observed, Target, Validator};
+use database::tenant::TenantDb;
+use governance::writeback::{Plan, Values, Writeback};
+use queue::{FailureClass, JobError};
+
+use super::judge::{registry, source};
+use crate::{connector_registry, connector_sync::budget::TenantBudget, target_capability};
+
+/// A target that may be written.
+pub(super) struct Opened {
+    pub(super) target: Target,
+    /// Whether a creation that is sent twice makes one record.
+    pub(super) creates_once: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum NoTarget {
+    #[error("the connector {connector:?} has no stream {stream:?} with a `[streams.target]`")]
+    Missing { connector: String, stream: String },
+    #[error("the target of {connector}/{stream} was never tried as it is defined now: plan the change again")]
+    Untried { connector: String, stream: String },
+    #[error("the target of {connector}/{stream} cannot be read, so nothing is written to it")]
+    Blind { connector: String, stream: String },
+}
+
+pub(super) async fn open(db: &TenantDb, seen: &Writeback) -> Result<Opened, JobError> {
+    let (connector, stream) = (&seen.plan.connector, &seen.plan.stream);
+    let definition = connector_registry::load(db, connector).await.map_err(registry)?;
+    let named = || (connector.clone(), stream.clone());
+    let fail = |error: NoTarget| Err(JobError::fail(error, FailureClass::Configuration));
+    let missing = || {
+        let (connector, stream) = named();
+        NoTarget::Missing { connector, stream }
+    };
+    let Some(found) = definition.stream(stream) else { return fail(missing()) };
+    let budget = Arc::new(TenantBudget::new(db.clone(), connector));
+    let connected = Target::connect(&definition, found, budget).await.map_err(|error| source(&error))?;
+    let Some(target) = connected else { return fail(missing()) };
+    let probed = target_capability::load(db, &definition, stream).await.map_err(registry)?;
+    match probed.map(|probed| probed.capability) {
+        None if seen.idempotency_key.is_none() => {
+            let (connector, stream) = named();
+            fail(NoTarget::Untried { connector, stream })
+        }
+        Some(Capability::Blind) => {
+            let (connector, stream) = named();
+            fail(NoTarget::Blind { connector, stream })
+        }
+        capability => {
+            let creates_once =
+                matches!(capability, Some(Capability::ConditionalWrite | Capability::IdempotencyKey));
+            Ok(Opened { target, creates_once })
+        }
+    }
+}
+
+/// The change as the driver takes it; none without a key, which only an intent gives.
+pub(super) fn change(seen: &Writeback) -> Option<Change> {
+    let expected = match &seen.plan.before {
+        Some(before) => Expected::Present {
+            before: before.clone(),
+            validator: seen.plan.validator.clone().map(Validator),
+        },
+        None => Expected::Absent,
+    };
+    Some(Change {
+        key: seen.plan.key.clone(),
+        expected,
+        desired: seen.plan.desired.clone(),
+        idempotency_key: seen.idempotency_key?.to_string(),
+    })
+}
+
+/// The plan with what the target shows now.
+pub(in crate::writeback) fn replanned(plan: &Plan, observed: Option<&Observed>) -> Plan {
+    let of_plan = |fields: &Fields| -> Values {
+        let named = fields.iter().filter(|(name, _)| plan.desired.contains_key(*name));
+        named.map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    Plan {
+        before: observed.map(|seen| of_plan(&seen.fields)),
+        validator: observed.and_then(|seen| seen.validator.clone()).map(|validator| validator.0),
+        ..plan.clone()
+    }
+}
