@@ -28,6 +28,7 @@ mod schedule;
 mod tenant;
 mod work;
 mod worker;
+mod writeback;
 
 use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -123,6 +124,9 @@ enum Command {
     /// Try automations beside people, move them up with evidence and down at once
     #[command(subcommand)]
     Candidate(candidate::Command),
+    /// Plan changes of customers' records, see what became of them, undo them
+    #[command(subcommand)]
+    Writeback(writeback::Command),
     /// Examine the set-up and say what to do about each finding
     Doctor,
     /// Measure the engine on the configured database
@@ -251,6 +255,7 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Path(command) => path::run(command, &context).await,
         Command::Policy(command) => policy::run(command, &context).await,
         Command::Candidate(command) => candidate::run(command, &context).await,
+        Command::Writeback(command) => writeback::run(command, &context).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Bench(command) => bench::run(command, &context).await,
         Command::Config(command) => config::run(&command, &context),

@@ -15,7 +15,8 @@ use governance::{
     path::{PathError, StepError},
     policy::PolicyError,
 };
-use jobs::connector_registry::RegistryError;
+use governance::writeback::{Refusal, WritebackError};
+use jobs::{connector_registry::RegistryError, writeback::PlanError};
 use queue::{
     BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused,
     ScheduleError, WorkerError,
@@ -177,6 +178,8 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_path))
         .or_else(|| error.downcast_ref().and_then(of_step))
         .or_else(|| error.downcast_ref().and_then(of_policy))
+        .or_else(|| error.downcast_ref().and_then(of_plan))
+        .or_else(|| error.downcast_ref().and_then(of_writeback))
         .or_else(|| error.downcast_ref().map(of_source))
         .or_else(|| error.downcast_ref().map(of_database))
 }
@@ -355,6 +358,32 @@ fn of_candidate(error: &CandidateError) -> Option<Exit> {
         | CandidateError::Consent(_)
         | CandidateError::Laxer => Some(Exit::Refused),
         // The error below has a say.
+        _ => None,
+    }
+}
+
+fn of_plan(error: &PlanError) -> Option<Exit> {
+    match error {
+        PlanError::Refused(Refusal::NoPath(_)) | PlanError::NoRecord(_) => Some(Exit::NotFound),
+        PlanError::Refused(_)
+        | PlanError::Exists(_)
+        | PlanError::Nothing(_)
+        | PlanError::State { .. }
+        | PlanError::NotOurs(_)
+        | PlanError::NoPolicy(_) => Some(Exit::Refused),
+        PlanError::NoTarget { .. } | PlanError::Unwritable(_) => Some(Exit::Configuration),
+        // The error below has a say.
+        _ => None,
+    }
+}
+
+fn of_writeback(error: &WritebackError) -> Option<Exit> {
+    match error {
+        WritebackError::NotFound(_) => Some(Exit::NotFound),
+        WritebackError::RecordBusy(_)
+        | WritebackError::CompensatedAlready(_)
+        | WritebackError::Moved { .. }
+        | WritebackError::Consent(_) => Some(Exit::Refused),
         _ => None,
     }
 }
