@@ -19,6 +19,8 @@ mod intend;
 mod plan;
 mod receipt;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,7 @@
 mod arrows;
 mod consent;
 pub(crate) mod house;
+mod kinto;
 mod lying;
 mod people;
 pub(crate) mod server;

@@ -33,7 +33,7 @@ insert into contacts values (1, 'OLD@x.org', 1.50), (2, 'B@x.org', 2), (3, 'C@x.
 alter table contacts enable trigger note";
 
 /// Certified, with a policy and a candidate that assists: each by hand, since how they come about is others' to test.
-const PATH: &str = "
+pub(crate) const PATH: &str = "
 set session_replication_role = replica;
 insert into tenant.path (name, connector, stream, fields, state, created_by)
 values ('email', 'crm', 'rows', '{email}', 'certified', gen_random_uuid());
@@ -194,7 +194,7 @@ const STORED: &str =
     "select (select email from contacts where id = 1) || ' ' || (select count(*) from contacts_log)";
 
 /// Numbers without a gap, each hash over its content and the hash before.
-const CHAIN_HOLDS: &str = "
+pub(crate) const CHAIN_HOLDS: &str = "
 select (bool_and(hash = sha256(content || before) and seq = place)
     and max(seq) = (select size from governance.audit_head))::text
 from (

@@ -111,3 +111,22 @@ async fn a_change_of_a_record_that_is_not_there_or_changes_nothing_is_not_planne
     let job = job(&house.stage.tenant, governance::writeback::WritebackId(99)).unwrap();
     assert_eq!(house.stage.run(job).await.state, queue::State::Failed);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn w1_a_record_is_created_once_and_a_creation_is_not_undone() {
+    let house = House::postgres().await;
+    house
+        .inside("insert into tenant.record (connector, stream, key, digest, data) values ('crm', 'rows', '1', '', '{}')")
+        .await;
+    let wish = crate::writeback::Wish { creates: true, ..house.wish("77", "new@x.org").await };
+    let (id, asked) = house.plan(&wish).await.unwrap();
+    house.approve(asked).await;
+    let row = house.run(id).await;
+    assert_eq!((row.state, row.sends), (State::Verified, 1));
+    assert_eq!(house.target("select email from contacts where id = 77").await, "new@x.org");
+    let again = house.plan(&wish).await;
+    assert!(matches!(again, Err(PlanError::Exists(_))), "{again:?}");
+    let ada = house.actor("ada").await;
+    let undone = compensate(&house.stage.as_request().await, id, ada, false).await;
+    assert!(matches!(undone, Err(PlanError::State { .. })), "{undone:?}");
+}

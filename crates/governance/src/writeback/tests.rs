@@ -1,0 +1,139 @@
+//! What the schema holds whatever a program believes, and what a plan's digest covers.
+
+use std::collections::BTreeSet;
+
+use database::testing::TestTenants;
+use serde_json::json;
+use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
+
+use super::*;
+use crate::{actor, digest::Digest};
+
+fn plan() -> Plan {
+    Plan {
+        tenant: Uuid::nil(),
+        path: "email".into(),
+        connector: "crm".into(),
+        stream: "contacts".into(),
+        key: "1".into(),
+        class: "email_format".into(),
+        before: Some(Values::from([("email".into(), json!("A@x.org"))])),
+        validator: Some("7".into()),
+        desired: Values::from([("email".into(), json!("a@x.org")), ("n".into(), json!(1.50))]),
+        policy: (3, Digest::of(b"policy")),
+        compensates: None,
+    }
+}
+
+#[test]
+fn p5_whatever_changes_in_a_plan_is_another_plan_and_another_key() {
+    let other = |change: fn(&mut Plan)| {
+        let mut plan = plan();
+        change(&mut plan);
+        plan
+    };
+    let plans = [
+        plan(),
+        other(|plan| plan.tenant = Uuid::max()),
+        other(|plan| plan.path = "phone".into()),
+        other(|plan| plan.connector = "erp".into()),
+        other(|plan| plan.stream = "people".into()),
+        other(|plan| plan.key = "2".into()),
+        other(|plan| plan.class = "email_case".into()),
+        other(|plan| plan.before = None),
+        other(|plan| plan.before = Some(Values::from([("email".into(), json!("B@x.org"))]))),
+        other(|plan| plan.validator = Some("8".into())),
+        other(|plan| plan.validator = None),
+        other(|plan| plan.desired.clear()),
+        other(|plan| drop(plan.desired.insert("n".into(), json!("1.50")))),
+        other(|plan| plan.policy.0 = 4),
+        other(|plan| plan.policy.1 = Digest::of(b"other")),
+        other(|plan| plan.compensates = Some(WritebackId(9))),
+    ];
+    let digests: BTreeSet<_> = plans.iter().map(|plan| plan.digest().unwrap()).collect();
+    let keys: BTreeSet<_> = plans.iter().map(|plan| plan.idempotency_key(WritebackId(1)).unwrap()).collect();
+    assert_eq!((digests.len(), keys.len()), (plans.len(), plans.len()));
+    assert_eq!(plan().idempotency_key(WritebackId(1)).unwrap(), plan().idempotency_key(WritebackId(1)).unwrap());
+    assert_ne!(plan().idempotency_key(WritebackId(1)).unwrap(), plan().idempotency_key(WritebackId(2)).unwrap());
+}
+
+/// A planned writeback, as superuser: no privilege stands in the way of what the schema is to refuse.
+async fn planned() -> (TestTenants, PgConnection, Writeback) {
+    let tenants = TestTenants::create().await;
+    let acme = tenants.add("acme").await;
+    let mut conn = tenants.inside(&acme).await;
+    let ada = actor::named(&mut conn, "ada").await.unwrap().id;
+    let new = NewWriteback {
+        plan: Plan { tenant: acme.id.0, ..plan() },
+        confidence: 97,
+        evidence: Digest::of(b"case"),
+        requested_by: ada,
+        accepted_by: Some(ada),
+    };
+    let entered = enter(&mut conn, &new).await.unwrap();
+    assert_eq!((entered.plan.clone(), entered.state), (new.plan, State::Planned));
+    (tenants, conn, entered)
+}
+
+/// The constraint by which the database refuses a statement.
+async fn refused(conn: &mut PgConnection, sql: &str) -> String {
+    let error = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(conn).await.unwrap_err();
+    let error = error.as_database_error().unwrap();
+    error.constraint().unwrap_or_else(|| error.message()).to_owned()
+}
+
+#[tokio::test]
+async fn w1_no_arrow_exists_but_those_of_the_machine() {
+    let (_tenants, mut conn, _) = planned().await;
+    let mut arrows = Vec::new();
+    for from in State::ALL {
+        for to in State::ALL {
+            let exists = "select tenant.writeback_arrow_exists($1, $2)";
+            let found: bool =
+                sqlx::query_scalar(exists).bind(from.name()).bind(to.name()).fetch_one(&mut conn).await.unwrap();
+            if found {
+                arrows.push(format!("{from}>{to}"));
+            }
+        }
+    }
+    let to_verified: Vec<_> = arrows.iter().filter(|arrow| arrow.ends_with(">verified")).collect();
+    assert_eq!(to_verified, ["sent>verified", "unknown>verified", "mismatch>verified"], "only by a read");
+    let to_intent: Vec<_> = arrows.iter().filter(|arrow| arrow.ends_with(">intent")).collect();
+    assert_eq!(to_intent, ["approved>intent", "held>intent", "unknown>intent"]);
+    assert!(!arrows.iter().any(|arrow| arrow.starts_with("compensated") || arrow.starts_with("accepted")));
+    assert_eq!(arrows.len(), 25);
+}
+
+#[tokio::test]
+async fn w2_the_schema_refuses_a_shortcut_another_plan_and_a_send_without_an_intent() {
+    let (_tenants, mut conn, _) = planned().await;
+    for (statement, constraint) in [
+        ("update tenant.writeback set state = 'sent', steps = 1", "writeback_arrow_exists"),
+        ("update tenant.writeback set state = 'approved'", "writeback_arrow_exists"),
+        ("update tenant.writeback set desired = '{\"email\": 1}'", "writeback_plan_is_fixed"),
+        ("update tenant.writeback set accepted_by = null", "writeback_plan_is_fixed"),
+        ("update tenant.writeback set sends = 1", "writeback_sends_follow_intent"),
+        ("update tenant.writeback set idempotency_key = sha256('')", "writeback_intent_is_complete"),
+        (
+            "update tenant.writeback set state = 'approved', steps = 1;
+             update tenant.writeback set state = 'intent', steps = 2",
+            "writeback_intent_is_complete",
+        ),
+    ] {
+        assert_eq!(refused(&mut conn, statement).await, constraint, "{statement}");
+    }
+    for statement in ["delete from tenant.writeback", "update tenant.writeback_step set to_state = 'sent'"] {
+        assert!(refused(&mut conn, statement).await.contains("kept as they were"), "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn w1_an_arrow_is_taken_once() {
+    let (_tenants, mut conn, seen) = planned().await;
+    let step = Move::by_job(7, State::Approved, "no_gate");
+    assert_eq!(advance(&mut conn, &seen, &step).await.unwrap().steps, 1);
+    let again = advance(&mut conn, &seen, &step).await;
+    assert!(matches!(again, Err(WritebackError::Moved { .. })), "{again:?}");
+    assert_eq!(steps(&mut conn, seen.id).await.unwrap().len(), 2);
+}
