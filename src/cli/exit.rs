@@ -9,13 +9,13 @@ use database::{
     Class, connect::ConnectError, control::ControlError, embedded::EmbeddedError, migrate::MigrateError,
     passwords::PasswordError, tenant::TenantError,
 };
-use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
+use governance::writeback::{Refusal, WritebackError};
 use governance::{
     candidate::CandidateError,
     path::{PathError, StepError},
     policy::PolicyError,
 };
-use governance::writeback::{Refusal, WritebackError};
+use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
 use jobs::{connector_registry::RegistryError, writeback::PlanError};
 use queue::{
     BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused,

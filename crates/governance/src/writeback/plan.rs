@@ -57,7 +57,8 @@ struct Bytes<'a> {
 struct Key<'a> {
     action: WritebackId,
     connector: &'a str,
-    key: &'a str,
+    #[serde(rename = "key")]
+    record: &'a str,
     plan: Digest,
     stream: &'a str,
     tag: &'static str,
@@ -95,7 +96,7 @@ impl Plan {
         let key = Key {
             action,
             connector: &self.connector,
-            key: &self.key,
+            record: &self.key,
             plan: self.digest()?,
             stream: &self.stream,
             tag: "tenure.writeback.key.v1",

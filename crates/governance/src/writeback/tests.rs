@@ -54,8 +54,14 @@ fn p5_whatever_changes_in_a_plan_is_another_plan_and_another_key() {
     let digests: BTreeSet<_> = plans.iter().map(|plan| plan.digest().unwrap()).collect();
     let keys: BTreeSet<_> = plans.iter().map(|plan| plan.idempotency_key(WritebackId(1)).unwrap()).collect();
     assert_eq!((digests.len(), keys.len()), (plans.len(), plans.len()));
-    assert_eq!(plan().idempotency_key(WritebackId(1)).unwrap(), plan().idempotency_key(WritebackId(1)).unwrap());
-    assert_ne!(plan().idempotency_key(WritebackId(1)).unwrap(), plan().idempotency_key(WritebackId(2)).unwrap());
+    assert_eq!(
+        plan().idempotency_key(WritebackId(1)).unwrap(),
+        plan().idempotency_key(WritebackId(1)).unwrap()
+    );
+    assert_ne!(
+        plan().idempotency_key(WritebackId(1)).unwrap(),
+        plan().idempotency_key(WritebackId(2)).unwrap()
+    );
 }
 
 /// A planned writeback, as superuser: no privilege stands in the way of what the schema is to refuse.
@@ -90,8 +96,12 @@ async fn w1_no_arrow_exists_but_those_of_the_machine() {
     for from in State::ALL {
         for to in State::ALL {
             let exists = "select tenant.writeback_arrow_exists($1, $2)";
-            let found: bool =
-                sqlx::query_scalar(exists).bind(from.name()).bind(to.name()).fetch_one(&mut conn).await.unwrap();
+            let found: bool = sqlx::query_scalar(exists)
+                .bind(from.name())
+                .bind(to.name())
+                .fetch_one(&mut conn)
+                .await
+                .unwrap();
             if found {
                 arrows.push(format!("{from}>{to}"));
             }

@@ -170,5 +170,8 @@ async fn w1_w4_w5_a_change_on_a_server_not_written_here_and_a_person_beside() {
     kinto.put(&Kinto::record(&key), &json!({"data": {"email": "old@x.org", "other": ["a person's"]}})).await;
     assert_eq!(house.run(id).await.state, State::Conflict);
     let record = kinto.get(&Kinto::record(&key)).await;
-    assert_eq!((&record["data"]["email"], &record["data"]["other"][0]), (&json!("old@x.org"), &json!("a person's")));
+    assert_eq!(
+        (&record["data"]["email"], &record["data"]["other"][0]),
+        (&json!("old@x.org"), &json!("a person's"))
+    );
 }
