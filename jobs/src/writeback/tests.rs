@@ -8,3 +8,16 @@ mod kinto;
 mod lying;
 mod people;
 pub(crate) mod server;
+
+use self::arrows::Change;
+use crate::testing::battery;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn w1_w6_writeback_passes_the_battery_on_postgres() {
+    battery(&Change::default(), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn w1_w6_writeback_passes_the_battery_on_http() {
+    battery(&Change { is_http: true, ..Change::default() }, true).await;
+}

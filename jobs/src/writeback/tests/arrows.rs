@@ -1,4 +1,4 @@
-//! The battery: struck at every arrow in every way, the end is that of a clean run, and the target changed once.
+//! What the battery strikes at every arrow: the end is that of a clean run, and the target changed once.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::{
     server::{Lie, Server},
 };
 use crate::{
-    testing::{Stage, Subject, battery},
+    testing::{Stage, Subject},
     writeback::{job, plan},
 };
 
 #[derive(Default)]
-struct Change {
-    is_http: bool,
-    servers: Servers,
+pub(super) struct Change {
+    pub(super) is_http: bool,
+    pub(super) servers: Servers,
 }
 
 impl Change {
@@ -49,14 +49,4 @@ impl Subject for Change {
             House::end_on(stage, server.as_deref(), governance::writeback::WritebackId(1)).await
         })
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn w1_w6_writeback_passes_the_battery_on_postgres() {
-    battery(&Change::default(), true).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn w1_w6_writeback_passes_the_battery_on_http() {
-    battery(&Change { is_http: true, ..Change::default() }, true).await;
 }
