@@ -68,11 +68,25 @@ async fn g1_a_candidate_is_tried_judged_and_recomputed_by_another_program() {
     assert!(!recomputed(&exported.replacen("eligible", "disagree", 1)));
 
     let dry = bench.json(&["candidate", "promote", "rules", "--dry-run"]);
-    assert_eq!(dry["approve"].as_str().unwrap().len(), 64, "{dry}");
-    assert_eq!(bench.run(&["candidate", "promote", "rules"]).code, Some(2), "an approval must be named");
-    assert_eq!(bench.run(&["candidate", "promote", "rules", "--approval", "none"]).code, Some(4));
+    assert_eq!((&dry["moved"], &dry["approval"]), (&false.into(), &serde_json::Value::Null), "{dry}");
+    let promote = ["--as", "ada", "candidate", "promote", "rules"];
+    let (asked, again) = (bench.json(&promote), bench.json(&promote));
+    assert_eq!((&asked["moved"], &asked["approval"]), (&false.into(), &again["approval"]), "{asked}");
+    let id = asked["approval"].as_str().unwrap();
+    let digest = bench.json(&["approval", "show", id, "--tenant", "acme"])["approval"]["digest"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let approve = ["approval", "approve", id, "--digest", &digest, "--tenant", "acme"];
+    assert_eq!(bench.run(&[&["--as", "ada"], &approve[..]].concat()).code, Some(5), "her own request");
+    bench.ok(&[&["--as", "ben"], &approve[..]].concat());
+    assert_eq!(bench.json(&promote)["moved"], true);
+    assert_eq!(bench.run(&promote).code, Some(4), "the evidence was for the move that is done");
+    let timeline = bench.ok(&["audit", "timeline", "--approval", id, "--tenant", "acme"]);
+    assert!(timeline.contains("approval.requested") && timeline.contains("candidate.promoted"), "{timeline}");
+
     let demoted = bench.json(&["candidate", "demote", "rules", "--reason", "to be sure"]);
-    assert_eq!((&demoted["from"], &demoted["to"]), (&"off".into(), &"off".into()));
+    assert_eq!((&demoted["from"], &demoted["to"]), (&"assist".into(), &"off".into()));
     assert_eq!(bench.run(&["candidate", "demote", "nobody"]).code, Some(3));
 }
 

@@ -53,7 +53,8 @@ async fn a_payload_is_checked_before_anything_is_written() {
     assert!(enqueue("{").stderr.contains("the payload is not JSON"));
     let kind = bench.run(&["job", "enqueue", "connector_synch"]);
     assert!(
-        kind.code == Some(2) && kind.stderr.contains("there are audit_checkpoint, bulk_operation, connector_sync"),
+        kind.code == Some(2)
+            && kind.stderr.contains("there are audit_checkpoint, bulk_operation, connector_sync"),
         "{kind:#?}"
     );
     assert_eq!(bench.json(&["job", "list"])["jobs"], serde_json::json!([]));

@@ -7,6 +7,7 @@
 //!
 //! Refuses: to decide. What is asked of the evidence is [`crate::promotion`]'s, and the schema counts the floors again.
 
+mod consent;
 mod create;
 mod definition;
 mod demote;
@@ -19,6 +20,7 @@ mod rules;
 pub(crate) mod tests;
 
 pub use self::{
+    consent::Approvals,
     create::create,
     definition::{Definition, ENGINE, Model, Policy},
     demote::demote,

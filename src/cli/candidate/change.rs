@@ -4,8 +4,10 @@ use std::io;
 
 use database::tenant::TenantDb;
 use governance::{
-    actor::ActorId,
-    candidate::{self, Consent, ConsentError, Definition, ENGINE, Moved, Phase, Policy, Promotion},
+    approval::ApprovalId,
+    candidate::{
+        self, Approvals, CandidateError, Definition, ENGINE, Moved, Phase, Policy, Promotion, SnapshotRecord,
+    },
     digest::Digest,
     path, policy,
 };
@@ -43,10 +45,7 @@ pub(crate) struct PromoteArgs {
     /// The evidence [default: what was frozen last]
     #[arg(long, value_name = "DIGEST")]
     snapshot: Option<Digest>,
-    /// The approval of this very promotion
-    #[arg(long, value_name = "ID", required_unless_present = "dry_run")]
-    approval: Option<String>,
-    /// Say what would be done, and what an approval of it is bound to, and do nothing
+    /// Say what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -120,43 +119,53 @@ impl Answer for Created {
     }
 }
 
-/// Consumes the approval that was named. There is no store of approvals in this program yet, so none stands, and
-/// nothing is promoted: this is where they will be asked.
-struct Named;
-
-#[derive(Debug, thiserror::Error)]
-#[error("this program keeps no approvals, so none can stand")]
-struct NoApprovals;
-
-impl Consent for Named {
-    async fn consume(
-        &self,
-        _: &mut sqlx::PgConnection,
-        _: &Promotion,
-        _: ActorId,
-    ) -> Result<String, ConsentError> {
-        Err(ConsentError(Box::new(NoApprovals)))
-    }
-}
-
 pub(super) async fn promote(args: PromoteArgs, context: &Context) -> anyhow::Result<()> {
     let promoted = async |db: TenantDb| {
         let mut write = db.write().await?;
         let found = candidate::by_name(&mut write, &args.name).await?;
         let record = candidate::snapshot(&mut write, &found, args.snapshot).await?;
         let record = record.ok_or_else(|| no_snapshot(&args.name))?;
+        let promotion = Promotion::of(found.digest, &record);
+        let told = |done| Promoted::of(&args.name, &promotion, &record, done);
         if args.dry_run {
-            let promotion = Promotion::of(found.digest, &record);
-            let answer = record.evaluation.answer.name();
-            return Ok(Promoted::would(args.name.clone(), answer, &promotion)?);
+            return Ok(told(Done::Nothing));
         }
         let by = whoever_types(&mut write, context).await?;
-        let moved = candidate::promote(&mut write, &args.name, record.digest, by, &Named).await?;
-        write.commit().await?;
-        Ok(Promoted { name: args.name.clone(), from: moved.from, to: moved.to, approve: None, answer: None })
+        let approvals = Approvals(&args.name);
+        match candidate::promote(&mut write, &args.name, record.digest, by, &approvals).await {
+            Ok(_) => {
+                write.commit().await?;
+                Ok(told(Done::Moved))
+            }
+            Err(CandidateError::Consent(_)) => {
+                drop(write);
+                Ok(told(Done::Asked(ask(&db, approvals, &promotion, context).await?)))
+            }
+            Err(error) => Err(error.into()),
+        }
     };
     let promoted = args.whose.with_database(context, promoted).await?;
     Ok(context.output.answer(&promoted)?)
+}
+
+async fn ask(
+    db: &TenantDb,
+    approvals: Approvals<'_>,
+    promotion: &Promotion,
+    context: &Context,
+) -> anyhow::Result<ApprovalId> {
+    let mut write = db.write().await?;
+    let by = whoever_types(&mut write, context).await?;
+    let requested = approvals.ask(&mut write, promotion, by).await?;
+    write.commit().await?;
+    Ok(requested.id)
+}
+
+/// What became of it.
+enum Done {
+    Nothing,
+    Asked(ApprovalId),
+    Moved,
 }
 
 #[derive(Serialize)]
@@ -164,31 +173,40 @@ struct Promoted {
     name: String,
     from: Phase,
     to: Phase,
-    /// What an approval is bound to, if nothing was done.
-    approve: Option<Digest>,
-    answer: Option<&'static str>,
+    answer: &'static str,
+    moved: bool,
+    /// The approval that it waits for.
+    approval: Option<String>,
 }
 
 impl Promoted {
-    fn would(
-        name: String,
-        answer: &'static str,
-        promotion: &Promotion,
-    ) -> Result<Self, governance::canonical::CanonicalError> {
+    fn of(name: &str, promotion: &Promotion, record: &SnapshotRecord, done: Done) -> Self {
+        let (moved, approval) = match done {
+            Done::Nothing => (false, None),
+            Done::Asked(id) => (false, Some(id.to_string())),
+            Done::Moved => (true, None),
+        };
         let Promotion { from, to, .. } = *promotion;
-        Ok(Self { name, from, to, approve: Some(promotion.digest()?), answer: Some(answer) })
+        Self { name: name.to_owned(), from, to, answer: record.evaluation.answer.name(), moved, approval }
     }
 }
 
 impl Answer for Promoted {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
-        let Self { name, from, to, .. } = self;
-        match (&self.approve, self.answer) {
-            (Some(digest), Some(answer)) => {
-                page.line(format_args!("would move {name} from {from} to {to}; the gate says {answer}"))?;
-                page.line(format_args!("an approval of it is bound to {digest}"))
+        let Self { name, from, to, answer, moved, approval } = self;
+        if *moved {
+            return page.line(format_args!("moved {name} from {from} to {to}"));
+        }
+        match approval {
+            None => page.line(format_args!("would move {name} from {from} to {to}; the gate says {answer}")),
+            Some(id) => {
+                page.line(format_args!(
+                    "{name} is {answer}, and waits for approval {id} to move from {from} to {to}"
+                ))?;
+                page.line(format_args!(
+                    "look with `tenure approval show {id}`; once it is given, type this again"
+                ))
             }
-            _ => page.line(format_args!("moved {name} from {from} to {to}")),
         }
     }
 }

@@ -73,6 +73,10 @@ pub async fn promote(
     let record = snapshot(conn, &candidate, Some(evidence)).await?;
     let record = record.ok_or(CandidateError::Stored("snapshot"))?;
     must_be_eligible(&record)?;
+    // Nobody is asked to approve what cannot be any more; `raise` looks again, since this may change until then.
+    if (candidate.generation, candidate.phase) != (record.generation, record.from) {
+        return Err(CandidateError::Overtaken(candidate.name));
+    }
     let promotion = Promotion::of(candidate.digest, &record);
     let approval = consent.consume(conn, &promotion, by).await?;
     let generation = raise(conn, &candidate, &record).await?;

@@ -28,6 +28,12 @@ impl ActionClass {
     pub const FIXED: [&'static str; 5] =
         ["promotion", "key_rotation", "tenant_export", "tenant_delete", "gate_lower"];
 
+    /// A candidate's move one phase up.
+    #[must_use]
+    pub fn promotion() -> Self {
+        Self("promotion".to_owned())
+    }
+
     /// Lowering a gate.
     #[must_use]
     pub fn gate_lower() -> Self {

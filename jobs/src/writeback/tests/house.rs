@@ -196,7 +196,7 @@ const STORED: &str =
 /// Numbers without a gap, each hash over its content and the hash before.
 pub(crate) const CHAIN_HOLDS: &str = "
 select (bool_and(hash = sha256(content || before) and seq = place)
-    and max(seq) = (select size from governance.audit_head))::text
+    and max(seq) = (select size from governance.audit_tail))::text
 from (
     select seq, content, hash, row_number() over (order by seq) as place,
         coalesce(lag(hash) over (order by seq), (select governance.genesis(origin) from governance.audit_head)) as before
