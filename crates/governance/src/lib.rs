@@ -23,5 +23,6 @@ pub mod path;
 pub mod policy;
 pub mod promotion;
 pub mod receipt;
+pub mod review;
 pub mod shadow;
 pub mod writeback;

@@ -1,0 +1,424 @@
+//! The queue on a real database, by the tenant's own role.
+
+use database::tenant::Write;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    actor,
+    candidate::tests::support::Ground,
+    decision::{self, Verdict},
+    path::{self, Path, tests::new},
+    policy::{self, Fields, Policy},
+};
+
+const RULES: &str = r#"
+path = "crm-email"
+
+[[rules]]
+name = "invalid"
+when = 'record.email != null && email(record.email) == null'
+verdict = "review"
+
+[[rules]]
+name = "format"
+when = 'email(record.email) != record.email'
+verdict = "fix"
+class = "email_format"
+value = { email = 'email(record.email)' }
+confidence = 70
+"#;
+
+/// A path with rules, and who sits before its queue.
+struct Desk {
+    ground: Ground,
+    path: Path,
+    ben: ActorId,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let ground = Ground::new().await;
+        let mut write = ground.write().await;
+        let ada = actor::by_id(&mut write, ground.ada).await.unwrap().unwrap();
+        let ben = actor::named(&mut write, "ben").await.unwrap().id;
+        let path = path::create(&mut write, &new("crm-email"), &ada).await.unwrap();
+        write.commit().await.unwrap();
+        let desk = Self { ground, path, ben };
+        desk.rules(RULES).await;
+        desk
+    }
+
+    async fn write(&self) -> Write {
+        self.ground.write().await
+    }
+
+    async fn rules(&self, text: &str) {
+        let mut write = self.write().await;
+        let ada = actor::by_id(&mut write, self.ground.ada).await.unwrap().unwrap();
+        let policy = Policy::compile(text, "p", &Fields::any(), None).unwrap();
+        policy::add(&mut write, &self.path, &policy, &ada).await.unwrap();
+        write.commit().await.unwrap();
+    }
+
+    /// What a sync brings; nothing is a deletion.
+    async fn synced(&self, key: &str, email: Option<&str>) {
+        let mut owner = self.ground.owner().await;
+        sqlx::query(
+            "insert into tenant.record (connector, stream, key, digest, data, deleted_at)
+             values ('crm', 'contacts', $1, md5($2::text), $2, case when $3 then now() end)
+             on conflict (connector, stream, key) do update
+             set digest = excluded.digest, data = excluded.data, deleted_at = excluded.deleted_at",
+        )
+        .bind(key)
+        .bind(json!({ "email": email }))
+        .bind(email.is_none())
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    }
+
+    /// Opens what the newest rules give.
+    async fn open(&self, fixes: bool) -> Opened {
+        let mut write = self.write().await;
+        let (stored, policy) = policy::load(&mut write, &self.path, None).await.unwrap();
+        let page = decision::next_page(&mut write, &self.path, None, 100).await.unwrap();
+        let opened = open(&mut write, &self.path, (stored.version, &policy), &page, fixes).await.unwrap();
+        write.commit().await.unwrap();
+        opened
+    }
+
+    /// One case, about a fix of this address.
+    async fn case(&self, email: &str) -> Case {
+        self.synced("1", Some(email)).await;
+        let opened = self.open(true).await.opened;
+        self.get(opened[0]).await
+    }
+
+    async fn get(&self, id: ReviewId) -> Case {
+        get(&mut *self.write().await, id).await.unwrap().unwrap()
+    }
+
+    async fn says(&self, case: &Case, word: Word, by: ActorId) -> Result<Case, ReviewError> {
+        let mut write = self.write().await;
+        let decided = decide(&mut write, case.id, case.version, word, "looked it up", by).await?;
+        write.commit().await.unwrap();
+        Ok(decided)
+    }
+
+    async fn refresh(&self, id: ReviewId) -> Result<Refreshed, ReviewError> {
+        let mut write = self.write().await;
+        let refreshed = refresh(&mut write, id).await?;
+        write.commit().await.unwrap();
+        Ok(refreshed)
+    }
+
+    async fn said<T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin>(
+        &self,
+        sql: &'static str,
+    ) -> Vec<T> {
+        sqlx::query_scalar(sql).fetch_all(&mut self.ground.owner().await).await.unwrap()
+    }
+}
+
+fn email(address: &str) -> serde_json::Map<String, serde_json::Value> {
+    [("email".to_owned(), json!(address))].into_iter().collect()
+}
+
+#[tokio::test]
+async fn what_is_for_people_becomes_a_case_and_is_asked_once() {
+    let desk = Desk::new().await;
+    for (key, email) in [("1", "Ada@Example.com"), ("2", "nobody"), ("3", "eve@example.com")] {
+        desk.synced(key, Some(email)).await;
+    }
+    let first = desk.open(false).await;
+    assert_eq!((first.opened.len(), first.known), (1, 0), "only what rules send to people");
+    let doubtful = desk.get(first.opened[0]).await;
+    assert_eq!(
+        (doubtful.key.as_str(), doubtful.verdict, doubtful.rule.as_deref()),
+        ("2", Verdict::Review, Some("invalid"))
+    );
+    assert_eq!((desk.open(false).await.opened.len(), desk.open(false).await.known), (0, 1));
+    let fixes = desk.open(true).await;
+    assert_eq!((fixes.opened.len(), fixes.known), (1, 1));
+    let fix = desk.get(fixes.opened[0]).await;
+    assert_eq!(fix.proposed, Some(email("ada@example.com")));
+    assert_eq!(fix.original.as_ref().unwrap()["email"], "Ada@Example.com");
+    desk.says(&fix, Word::Reject, desk.ben).await.unwrap();
+    assert_eq!(
+        desk.open(true).await,
+        Opened { known: 2, ..Opened::default() },
+        "what was answered is not asked again"
+    );
+    // Another version that asks the same is no reason to ask again; one that asks something else is.
+    desk.rules(&RULES.replace("70", "71")).await;
+    assert_eq!(desk.open(true).await, Opened { known: 2, ..Opened::default() });
+    desk.rules(&RULES.replace("\"invalid\"", "\"unusable\"")).await;
+    let other = desk.open(true).await;
+    assert_eq!((other.stale.as_slice(), other.opened.len(), other.known), (&[doubtful.id][..], 1, 1));
+    let old = desk.get(doubtful.id).await;
+    assert_eq!((old.state, old.replaced_by), (State::Stale, Some(other.opened[0])));
+}
+
+#[tokio::test]
+async fn what_the_rules_no_longer_ask_is_closed_as_stale() {
+    let desk = Desk::new().await;
+    desk.synced("2", Some("nobody")).await;
+    let case = desk.open(false).await.opened[0];
+    desk.rules(&RULES.replace("verdict = \"review\"", "verdict = \"block\"")).await;
+    assert_eq!(desk.open(false).await.stale, [case]);
+    assert_eq!(desk.get(case).await.replaced_by, None);
+}
+
+#[tokio::test]
+async fn a_fix_that_is_not_sure_enough_is_for_people_and_keeps_its_value() {
+    let desk = Desk::new().await;
+    desk.rules(&RULES.replacen('\n', "\nreview_below = 80\n", 1)).await;
+    desk.synced("1", Some("Ada@Example.com")).await;
+    let case = desk.get(desk.open(false).await.opened[0]).await;
+    assert_eq!((case.verdict, case.confidence), (Verdict::Review, 70));
+    let accepted = desk.says(&case, Word::Accept, desk.ben).await.unwrap();
+    assert_eq!((accepted.state, accepted.value), (State::Accepted, Some(email("ada@example.com"))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_reviewers_one_is_refused_and_told_who_and_when() {
+    let desk = std::sync::Arc::new(Desk::new().await);
+    let case = desk.case("Ada@Example.com").await;
+    let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(2));
+    let word = |by: ActorId, word: Word| {
+        let (desk, case, barrier) = (desk.clone(), case.clone(), barrier.clone());
+        tokio::spawn(async move {
+            barrier.wait().await;
+            desk.says(&case, word, by).await
+        })
+    };
+    let (ada, ben) = (word(desk.ground.ada, Word::Accept), word(desk.ben, Word::Reject));
+    let (ada, ben) = (ada.await.unwrap(), ben.await.unwrap());
+    let (won, lost) = if ada.is_ok() { (ada, ben) } else { (ben, ada) };
+    let won = won.unwrap();
+    let Err(ReviewError::Ended { state, by, at, .. }) = &lost else { panic!("{lost:?}") };
+    assert_eq!((*state, by, Some(*at)), (won.state, &won.closed_by, won.closed_at));
+    let name = won.closed_by.clone().unwrap().name.unwrap();
+    let told = lost.unwrap_err().to_string();
+    assert!(told.contains(&format!("{} by {name} at ", won.state)), "{told}");
+    assert_eq!(desk.said::<i64>("select count(*) from tenant.shadow_truth").await, [1]);
+}
+
+#[tokio::test]
+async fn who_saw_an_older_version_is_refused() {
+    let desk = Desk::new().await;
+    let case = desk.case("Ada@Example.com").await;
+    let mut write = desk.write().await;
+    let ben = Some(desk.ben);
+    let assigned = assign(&mut write, case.id, case.version, ben, desk.ground.ada).await.unwrap();
+    write.commit().await.unwrap();
+    assert_eq!(assigned.assignee.as_ref().unwrap().name.as_deref(), Some("ben"));
+    let again = assign(&mut *desk.write().await, case.id, case.version, None, desk.ground.ada).await;
+    assert!(matches!(again, Err(ReviewError::Changed { seen: 1, version: 2, .. })), "{again:?}");
+    let late = desk.says(&case, Word::Accept, desk.ben).await;
+    assert!(matches!(late, Err(ReviewError::Changed { .. })), "{late:?}");
+    let other = desk.says(&assigned, Word::Accept, desk.ground.ada).await;
+    assert!(matches!(&other, Err(ReviewError::NotYours { to, .. }) if to.id == desk.ben), "{other:?}");
+    desk.says(&assigned, Word::Accept, desk.ben).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_case_whose_record_changed_says_so_and_is_decided_anew() {
+    let desk = Desk::new().await;
+    let case = desk.case("Ada@Example.com").await;
+    assert!(matches!(desk.refresh(case.id).await, Err(ReviewError::NotStale(_))));
+    desk.synced("1", Some("Ada@Example.org")).await;
+    assert!(desk.get(case.id).await.is_stale);
+    let refused = desk.says(&case, Word::Accept, desk.ben).await;
+    assert!(matches!(refused, Err(ReviewError::Stale(_))), "{refused:?}");
+    let next = desk.refresh(case.id).await.unwrap().by.unwrap();
+    let (old, new) = (desk.get(case.id).await, desk.get(next).await);
+    assert_eq!((old.state, old.closed_by, old.replaced_by), (State::Stale, None, Some(next)));
+    assert_eq!(
+        (new.proposed, new.replaces, new.is_stale),
+        (Some(email("ada@example.org")), Some(case.id), false)
+    );
+    assert!(matches!(desk.refresh(case.id).await, Err(ReviewError::Ended { state: State::Stale, .. })));
+    // And back to what it was: the decision is known, and its case is closed.
+    desk.synced("1", Some("Ada@Example.com")).await;
+    let again = desk.get(desk.refresh(next).await.unwrap().by.unwrap()).await;
+    assert_eq!((again.decision, again.state), (case.decision, State::Open));
+    desk.synced("1", Some("fine@example.com")).await;
+    assert_eq!(desk.refresh(again.id).await.unwrap(), Refreshed { by: None }, "nothing is left to ask");
+}
+
+#[tokio::test]
+async fn a_case_whose_record_vanished_is_closed() {
+    let desk = Desk::new().await;
+    let case = desk.case("Ada@Example.com").await;
+    desk.synced("1", None).await;
+    assert!(matches!(desk.says(&case, Word::Accept, desk.ben).await, Err(ReviewError::Stale(_))));
+    let mut write = desk.write().await;
+    let opened = refresh_all(&mut write, &desk.path, 10).await.unwrap();
+    write.commit().await.unwrap();
+    assert_eq!(opened, Opened { stale: vec![case.id], ..Opened::default() });
+    assert_eq!(desk.get(case.id).await.state, State::Stale);
+}
+
+/// Until a session of the database waits for a lock.
+async fn waits(desk: &Desk) {
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    while desk.said::<i64>(waiting).await == [0] {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_changes_in_this_moment_is_not_decided_as_it_was() {
+    let desk = Desk::new().await;
+    let case = desk.case("Ada@Example.com").await;
+    let mut owner = desk.ground.owner().await;
+    let change = "begin; update tenant.record set digest = 'other'";
+    sqlx::raw_sql(change).execute(&mut owner).await.unwrap();
+    let (refused, ()) = tokio::join!(desk.says(&case, Word::Accept, desk.ben), async {
+        waits(&desk).await;
+        sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
+    });
+    assert!(matches!(refused, Err(ReviewError::Stale(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn g1_a_persons_word_is_baseline_and_truth_of_the_same_input() {
+    let desk = Desk::new().await;
+    for (key, address) in [("1", "Ada@Example.com"), ("2", "Bob@Example.com"), ("3", "Eve@Example.com")] {
+        desk.synced(key, Some(address)).await;
+    }
+    let cases = desk.open(true).await.opened;
+    let words = [Word::Accept, Word::Correct(email("b@example.com")), Word::Reject];
+    for (id, word) in cases.iter().zip(words) {
+        desk.says(&desk.get(*id).await, word, desk.ben).await.unwrap();
+    }
+    let said = desk
+        .said::<String>(
+            "select format('%s %s %s %s %s', c.key, b.number, b.verdict, b.value ->> 'email',
+                 (t.verdict, t.value) is not distinct from (b.verdict, b.value) and t.source = 'reviewer')
+             from tenant.shadow_case c join tenant.shadow_baseline b on b.case_id = c.id
+             join tenant.shadow_truth t on t.case_id = c.id
+             join tenant.decision d on d.input_digest = c.input_digest order by c.key",
+        )
+        .await;
+    assert_eq!(said, ["1 1 fix ada@example.com t", "2 1 fix b@example.com t", "3 1 none  t"]);
+}
+
+#[tokio::test]
+async fn a3_every_reading_and_every_word_is_in_the_chain_without_personal_data() {
+    let desk = Desk::new().await;
+    let case = desk.case("Ada@Example.com").await;
+    let mut write = desk.write().await;
+    let listed = list(&mut write, Filter::default(), 10, desk.ben).await.unwrap();
+    assert!(listed[0].proposed.is_none() && listed[0].original.is_none());
+    assert!(view(&mut write, case.id, desk.ben).await.unwrap().is_some());
+    assert!(view(&mut write, ReviewId(-1), desk.ben).await.unwrap().is_none());
+    write.commit().await.unwrap();
+    desk.says(&case, Word::Correct(email("a@example.com")), desk.ben).await.unwrap();
+    let kinds = desk.ground.chain().await;
+    let expected = [
+        "review.opened",
+        "review.listed",
+        "review.viewed",
+        "shadow.baseline",
+        "shadow.truth",
+        "review.decided",
+    ];
+    assert_eq!(kinds[kinds.len() - expected.len()..], expected);
+    let contents = desk
+        .said::<String>("select convert_from(content, 'UTF8') from governance.audit_entry order by seq")
+        .await;
+    for content in &contents {
+        assert!(!content.to_lowercase().contains("example") && !content.contains("looked"), "{content}");
+    }
+    assert!(contents.last().unwrap().contains(&desk.ben.to_string()));
+}
+
+#[tokio::test]
+async fn filters_find_what_is_meant_and_count_a_changed_record_as_stale() {
+    let desk = Desk::new().await;
+    desk.synced("2", Some("nobody")).await;
+    let case = desk.case("Ada@Example.com").await;
+    desk.says(&case, Word::Accept, desk.ben).await.unwrap();
+    desk.synced("2", Some("nobody at all")).await;
+    let mut write = desk.write().await;
+    for (filter, keys) in [
+        (Filter { state: Some(State::Open), ..Filter::default() }, &[][..]),
+        (Filter { state: Some(State::Stale), ..Filter::default() }, &["2"]),
+        (Filter { state: Some(State::Accepted), path: Some("crm-email"), ..Filter::default() }, &["1"]),
+        (Filter { path: Some("other"), ..Filter::default() }, &[]),
+        (Filter { assignee: Some(desk.ben), ..Filter::default() }, &[]),
+    ] {
+        let found = list(&mut write, filter, 10, desk.ben).await.unwrap();
+        assert_eq!(found.iter().map(|it| it.key.as_str()).collect::<Vec<_>>(), keys, "{filter:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_word_that_makes_no_sense_is_refused() {
+    let desk = Desk::new().await;
+    desk.synced("2", Some("nobody")).await;
+    let doubtful = desk.get(desk.open(false).await.opened[0]).await;
+    let nothing = desk.says(&doubtful, Word::Accept, desk.ben).await;
+    assert!(matches!(nothing, Err(ReviewError::NothingProposed(_))), "{nothing:?}");
+    let same = desk.says(&doubtful, Word::Correct(email("nobody")), desk.ben).await;
+    assert!(matches!(same, Err(ReviewError::ChangesNothing(_))), "{same:?}");
+    for value in [json!({}), json!({ "id": 1 })] {
+        let foreign = Word::Correct(value.as_object().cloned().unwrap());
+        let foreign = desk.says(&doubtful, foreign, desk.ben).await;
+        assert!(matches!(&foreign, Err(ReviewError::BadValue(fields)) if fields.len() == 2), "{foreign:?}");
+    }
+    let mut write = desk.write().await;
+    for reason in ["", " \n", &"x".repeat(REASON_LENGTH_MAX + 1)] {
+        let bad = decide(&mut write, doubtful.id, 1, Word::Reject, reason, desk.ben).await;
+        assert!(matches!(bad, Err(ReviewError::BadReason)), "{bad:?}");
+    }
+    let bot = actor::service(&mut write, "bot", desk.ben).await.unwrap().id;
+    let bad = decide(&mut write, doubtful.id, 1, Word::Reject, "why", bot).await;
+    assert!(matches!(bad, Err(ReviewError::NotAPerson(_))), "{bad:?}");
+    let bad = assign(&mut write, doubtful.id, 1, Some(bot), desk.ben).await;
+    assert!(matches!(bad, Err(ReviewError::NotAPerson(_))), "{bad:?}");
+    let bad = decide(&mut write, ReviewId(-1), 1, Word::Reject, "why", desk.ben).await;
+    assert!(matches!(bad, Err(ReviewError::NotFound(_))), "{bad:?}");
+}
+
+#[tokio::test]
+async fn the_schema_lets_nobody_rewrite_what_was_said() {
+    let desk = Desk::new().await;
+    let case = desk.case("Ada@Example.com").await;
+    let mut owner = desk.ground.owner().await;
+    let mut refused = async |sql: &'static str| {
+        let error = sqlx::raw_sql(sql).execute(&mut owner).await.expect_err(sql);
+        error.as_database_error().unwrap().constraint().unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        refused("update tenant.review_case set assignee = gen_random_uuid()").await,
+        "review_case_version_rises"
+    );
+    let other = "update tenant.review_case set key = 'other', version = version + 1";
+    assert_eq!(refused(other).await, "review_case_is_fixed");
+    let unnamed =
+        "update tenant.review_case set state = 'rejected', closed_at = now(), reason = 'x', version = 2";
+    assert_eq!(refused(unnamed).await, "review_case_verdict_is_named");
+    let empty =
+        "update tenant.review_case set state = 'accepted', closed_at = now(), reason = 'x', version = 2,
+        closed_by = gen_random_uuid()";
+    assert_eq!(refused(empty).await, "review_case_value_where_wanted");
+    desk.says(&case, Word::Accept, desk.ben).await.unwrap();
+    let reopened = "update tenant.review_case set state = 'open', version = version + 1";
+    assert_eq!(refused(reopened).await, "review_case_closed_stays");
+    refused("delete from tenant.review_case").await;
+}
+
+#[tokio::test]
+async fn a_record_too_large_for_rules_is_for_people_all_the_same() {
+    let desk = Desk::new().await;
+    let large = format!("{}@example.com", "x".repeat(300_000));
+    desk.synced("1", Some(&large)).await;
+    let case = desk.get(desk.open(false).await.opened[0]).await;
+    assert!(case.shadow_case.is_none() && case.why.contains("too large"), "{}", case.why);
+    desk.says(&case, Word::Correct(email("x@example.com")), desk.ben).await.unwrap();
+}
