@@ -51,18 +51,20 @@ pub async fn open(
     let mut all = Vec::new();
     for ((record, evidence), decision) in records.iter().zip(&evidence).zip(&decisions) {
         let Some(id) = ids.get(&decision.input_digest.to_vec()) else { continue };
-        let verdict = decision.judged.verdict;
-        let asks = verdict == Verdict::Review || fixes && verdict == Verdict::Fix;
-        all.push(Question { id: *id, record, evidence, decision, asks });
+        all.push(Question { id: *id, record, evidence, decision });
     }
     let stale = supersede(conn, path, &all).await?;
+    // Whose case has become stale is asked again, whether the policy is sure by now or not.
+    all.retain(|it| {
+        it.is(Verdict::Review) || it.is(Verdict::Fix) && (fixes || stale.contains_key(&it.record.key))
+    });
     let fresh = fresh(conn, path, &all).await?;
     let mut cases = Vec::new();
     for question in all.iter().filter(|it| fresh.contains(&it.id)) {
         cases.push((question, question.freeze(conn, path, now).await?));
     }
     let opened = insert(conn, path, &cases, &stale).await?;
-    let known = all.iter().filter(|it| it.asks).count() - opened.len();
+    let known = all.len() - opened.len();
     let stale: Vec<_> = stale.into_values().collect();
     record(conn, path, version, &opened, &stale).await?;
     Ok(Opened { opened, stale, known })
@@ -74,10 +76,13 @@ struct Question<'a> {
     record: &'a Record,
     evidence: &'a Evidence,
     decision: &'a Decision,
-    asks: bool,
 }
 
 impl Question<'_> {
+    fn is(&self, verdict: Verdict) -> bool {
+        self.decision.judged.verdict == verdict
+    }
+
     /// Keeps what candidates are to be tried on; nothing of a record that is too large.
     async fn freeze(
         &self,
@@ -134,7 +139,8 @@ async fn supersede(
 ) -> Result<HashMap<String, ReviewId>, sqlx::Error> {
     let keys: Vec<_> = all.iter().map(|it| it.record.key.clone()).collect();
     let ids: Vec<_> = all.iter().map(|it| it.id).collect();
-    let asks: Vec<_> = all.iter().map(|it| it.asks).collect();
+    // Rules that would do it themselves do not answer what a person was asked.
+    let asks: Vec<_> = all.iter().map(|it| it.is(Verdict::Review) || it.is(Verdict::Fix)).collect();
     let rows = sqlx::query!(
         r#"-- review.supersede
         update tenant.review_case c
@@ -160,7 +166,7 @@ async fn fresh(
     path: &Path,
     all: &[Question<'_>],
 ) -> Result<HashSet<i64>, sqlx::Error> {
-    let asked: Vec<_> = all.iter().filter(|it| it.asks).map(|it| it.id).collect();
+    let asked: Vec<_> = all.iter().map(|it| it.id).collect();
     let ids = sqlx::query_scalar!(
         "-- review.fresh
         select new.id from tenant.decision new

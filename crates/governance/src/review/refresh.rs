@@ -62,8 +62,7 @@ async fn anew(conn: &mut PgConnection, path: &Path, keys: &[String]) -> Result<O
     let gone = bury(conn, path, keys).await?;
     let (stored, policy) = policy::load(conn, path, None).await?;
     let records = decision::of_keys(conn, path, keys).await?;
-    // Who was asked before is asked again, whether the policy is sure by now or not.
-    let mut opened = open(conn, path, (stored.version, &policy), &records, true).await?;
+    let mut opened = open(conn, path, (stored.version, &policy), &records, false).await?;
     opened.stale.extend(gone);
     Ok(opened)
 }

@@ -144,6 +144,11 @@ async fn what_is_for_people_becomes_a_case_and_is_asked_once() {
     let fix = desk.get(fixes.opened[0]).await;
     assert_eq!(fix.proposed, Some(email("ada@example.com")));
     assert_eq!(fix.original.as_ref().unwrap()["email"], "Ada@Example.com");
+    assert_eq!(
+        desk.open(false).await,
+        Opened { known: 1, ..Opened::default() },
+        "a fix that is asked stays asked"
+    );
     desk.says(&fix, Word::Reject, desk.ben).await.unwrap();
     assert_eq!(
         desk.open(true).await,
