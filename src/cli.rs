@@ -24,6 +24,7 @@ mod place;
 mod policy;
 mod queue;
 mod receipt;
+mod review;
 mod schedule;
 mod tenant;
 mod work;
@@ -121,6 +122,9 @@ enum Command {
     /// Check policies, store their versions, look at them
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Cases for people: look at them, assign them, say what is right
+    #[command(subcommand)]
+    Review(review::Command),
     /// Try automations beside people, move them up with evidence and down at once
     #[command(subcommand)]
     Candidate(candidate::Command),
@@ -254,6 +258,7 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Audit(command) => audit::run(command, &context).await,
         Command::Path(command) => path::run(command, &context).await,
         Command::Policy(command) => policy::run(command, &context).await,
+        Command::Review(command) => review::run(command, &context).await,
         Command::Candidate(command) => candidate::run(command, &context).await,
         Command::Writeback(command) => writeback::run(command, &context).await,
         Command::Doctor => doctor::run(&context).await,

@@ -12,5 +12,6 @@ mod help;
 mod jobs;
 mod messages;
 mod policies;
+mod review;
 mod schedules;
 mod work;

@@ -14,6 +14,7 @@ use governance::{
     candidate::CandidateError,
     path::{PathError, StepError},
     policy::PolicyError,
+    review::ReviewError,
 };
 use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
 use jobs::{connector_registry::RegistryError, writeback::PlanError};
@@ -180,6 +181,7 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_policy))
         .or_else(|| error.downcast_ref().and_then(of_plan))
         .or_else(|| error.downcast_ref().and_then(of_writeback))
+        .or_else(|| error.downcast_ref().and_then(of_review))
         .or_else(|| error.downcast_ref().map(of_source))
         .or_else(|| error.downcast_ref().map(of_database))
 }
@@ -256,6 +258,17 @@ fn of_policy(error: &PolicyError) -> Option<Exit> {
         PolicyError::Unknown { .. } => Some(Exit::NotFound),
         PolicyError::OtherPath(_) => Some(Exit::Refused),
         PolicyError::Refused(_) => Some(Exit::Configuration),
+        _ => None,
+    }
+}
+
+/// What a person can do about the others is said where they are met. These are transparent: their own source is what
+/// lies below the error that has a say.
+fn of_review(error: &ReviewError) -> Option<Exit> {
+    match error {
+        ReviewError::Path(error) => of_path(error),
+        ReviewError::Policy(error) => of_policy(error),
+        // The error below has a say.
         _ => None,
     }
 }

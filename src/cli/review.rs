@@ -1,0 +1,112 @@
+//! `tenure review open|list|show|assign|accept|correct|reject|redecide`.
+//!
+//! Whoever changes a case names the version that they have seen. A dry run does the same and takes it back.
+
+mod change;
+mod open;
+mod view;
+
+use clap::Subcommand;
+use governance::review::{ReviewError, ReviewId, State};
+
+use super::{
+    Context,
+    exit::{Exit, Failure},
+    policy::Whose,
+};
+
+const EXAMPLES: &str = "Examples:
+  tenure review open --path crm-email --fixes
+  tenure review list --as ben
+  tenure review show 7 --as ben
+  tenure review accept 7 --seen 1 --reason 'matches the contract' --as ben
+  tenure review correct 7 --seen 1 --set email=ada@example.com --reason 'she called' --as ben
+
+`show` prints the version; a case that somebody changed since is refused, and one whose record changed is stale: it is
+closed and decided anew. That a person looked is put on record.";
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub(super) enum Command {
+    /// Decide over a path's stored records and open a case for each that needs a person
+    Open(open::Args),
+    /// What waits for a person, the oldest first
+    List(view::ListArgs),
+    /// A case with its values, what is proposed and why
+    Show {
+        /// Its number
+        id: ReviewId,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Give a case to a person; to yourself unless another is named
+    Assign(change::AssignArgs),
+    /// The proposed values are right
+    Accept(change::WordArgs),
+    /// Other values are right
+    #[command(after_help = EXAMPLES)]
+    Correct(change::CorrectArgs),
+    /// The record is right as it is
+    Reject(change::WordArgs),
+    /// Close a stale case and decide its record anew
+    Redecide {
+        /// Its number
+        id: ReviewId,
+        /// Say what would be done and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        whose: Whose,
+    },
+}
+
+pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
+    match command {
+        Command::Open(args) => open::run(&args, context).await,
+        Command::List(args) => view::list(&args, context).await,
+        Command::Show { id, whose } => view::show(id, &whose, context).await,
+        Command::Assign(args) => change::assign(&args, context).await,
+        Command::Accept(args) => change::accept(&args, context).await,
+        Command::Correct(args) => change::correct(&args, context).await,
+        Command::Reject(args) => change::reject(&args, context).await,
+        Command::Redecide { id, dry_run, whose } => change::redecide(id, dry_run, &whose, context).await,
+    }
+}
+
+/// The error with what to do about it.
+fn refused(error: ReviewError) -> anyhow::Error {
+    let (exit, help) = match &error {
+        ReviewError::NotFound(_) => (Exit::NotFound, "`tenure review list` shows what there is".to_owned()),
+        ReviewError::Ended { id, state: State::Stale, .. } => (
+            Exit::Refused,
+            format!("`tenure review show {id}` names the case that took its place, if one did"),
+        ),
+        ReviewError::Ended { id, .. } => {
+            (Exit::Refused, format!("`tenure review show {id}` shows the word on it"))
+        }
+        ReviewError::Changed { id, .. } => {
+            (Exit::Refused, format!("look at it again: `tenure review show {id}`"))
+        }
+        ReviewError::NotYours { id, .. } => {
+            (Exit::Refused, format!("to take it over: `tenure review assign {id} --seen VERSION`"))
+        }
+        ReviewError::Stale(id) => (Exit::Refused, format!("`tenure review redecide {id}` decides it anew")),
+        ReviewError::NotStale(id) => (Exit::Refused, format!("it can be decided: `tenure review show {id}`")),
+        ReviewError::NothingProposed(id) => (
+            Exit::Refused,
+            format!(
+                "`tenure review correct {id} --set FIELD=VALUE` gives a value, `reject` leaves the record"
+            ),
+        ),
+        ReviewError::ChangesNothing(id) => {
+            (Exit::Refused, format!("that the record is right as it is says `tenure review reject {id}`"))
+        }
+        ReviewError::BadValue(_) => {
+            (Exit::Usage, "write `--set FIELD=VALUE`, once for each field".to_owned())
+        }
+        ReviewError::BadReason => (Exit::Usage, "say why in a sentence: `--reason TEXT`".to_owned()),
+        ReviewError::NotAPerson(_) => (Exit::NotPermitted, "act as a person: `--as NAME`".to_owned()),
+        _ => return error.into(),
+    };
+    Failure::new(exit, error.to_string(), help).into()
+}

@@ -1,0 +1,101 @@
+//! `tenure review open`: from stored records to cases.
+
+use std::io;
+
+use database::tenant::TenantDb;
+use governance::{
+    decision::{self, PAGE_RECORDS},
+    path, policy, review,
+};
+use serde::Serialize;
+
+use super::{
+    super::{
+        Context,
+        exit::Exit,
+        output::{Answer, Page},
+        policy::Whose,
+    },
+    refused,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The path
+    #[arg(long)]
+    path: String,
+    /// Also what the rules are sure to fix: before a candidate runs, people must have judged some
+    #[arg(long)]
+    fixes: bool,
+    /// Decide over so many records at most
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    records: u64,
+    /// Say what would be done with the first page of records and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    whose: Whose,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
+    args.whose
+        .enter(context, async |db| {
+            let answer = opened(db, args).await?;
+            context.output.answer(&answer)?;
+            Ok(Exit::Ok)
+        })
+        .await
+}
+
+/// A transaction per page: what was interrupted goes on with the next call.
+async fn opened(db: &TenantDb, args: &Args) -> anyhow::Result<Opened> {
+    let mut sum =
+        Opened { path: args.path.clone(), records: 0, opened: 0, stale: 0, known: 0, dry_run: args.dry_run };
+    let mut after = None;
+    while sum.records < args.records {
+        let mut write = db.write().await?;
+        let path = path::by_name(&mut write, &args.path).await?;
+        let (stored, policy) = policy::load(&mut write, &path, None).await?;
+        let limit = PAGE_RECORDS.min(i64::try_from(args.records - sum.records).unwrap_or(i64::MAX));
+        let page =
+            decision::next_page(&mut write, &path, after.as_deref(), limit).await.map_err(review_error)?;
+        let Some(last) = page.last() else { break };
+        let opened = review::open(&mut write, &path, (stored.version, &policy), &page, args.fixes);
+        let opened = opened.await.map_err(refused)?;
+        sum.records += page.len() as u64;
+        sum.opened += opened.opened.len();
+        sum.stale += opened.stale.len();
+        sum.known += opened.known;
+        if args.dry_run {
+            break;
+        }
+        write.commit().await?;
+        after = Some(last.key.clone());
+    }
+    Ok(sum)
+}
+
+fn review_error(error: impl Into<review::ReviewError>) -> anyhow::Error {
+    refused(error.into())
+}
+
+#[derive(Serialize)]
+struct Opened {
+    path: String,
+    records: u64,
+    opened: usize,
+    stale: usize,
+    known: usize,
+    dry_run: bool,
+}
+
+impl Answer for Opened {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let Self { path, records, opened, stale, known, dry_run } = self;
+        let would = if *dry_run { "would have " } else { "" };
+        page.line(format_args!(
+            "{path}: decided over {records} records, {would}opened {opened} cases, closed {stale} as stale; {known} \
+             were asked before"
+        ))
+    }
+}
