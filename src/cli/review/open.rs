@@ -48,17 +48,18 @@ pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> 
 }
 
 /// A transaction per page: what was interrupted goes on with the next call.
-async fn opened(db: &TenantDb, args: &Args) -> anyhow::Result<Opened> {
+async fn opened(db: &TenantDb, args: &Args) -> anyhow::Result<Pass> {
     let mut sum =
-        Opened { path: args.path.clone(), records: 0, opened: 0, stale: 0, known: 0, dry_run: args.dry_run };
+        Pass { path: args.path.clone(), records: 0, opened: 0, stale: 0, known: 0, dry_run: args.dry_run };
     let mut after = None;
     while sum.records < args.records {
         let mut write = db.write().await?;
         let path = path::by_name(&mut write, &args.path).await?;
         let (stored, policy) = policy::load(&mut write, &path, None).await?;
         let limit = PAGE_RECORDS.min(i64::try_from(args.records - sum.records).unwrap_or(i64::MAX));
-        let page =
-            decision::next_page(&mut write, &path, after.as_deref(), limit).await.map_err(review_error)?;
+        let page = decision::next_page(&mut write, &path, after.as_deref(), limit)
+            .await
+            .map_err(|error| refused(error.into()))?;
         let Some(last) = page.last() else { break };
         let opened = review::open(&mut write, &path, (stored.version, &policy), &page, args.fixes);
         let opened = opened.await.map_err(refused)?;
@@ -75,12 +76,8 @@ async fn opened(db: &TenantDb, args: &Args) -> anyhow::Result<Opened> {
     Ok(sum)
 }
 
-fn review_error(error: impl Into<review::ReviewError>) -> anyhow::Error {
-    refused(error.into())
-}
-
 #[derive(Serialize)]
-struct Opened {
+struct Pass {
     path: String,
     records: u64,
     opened: usize,
@@ -89,7 +86,7 @@ struct Opened {
     dry_run: bool,
 }
 
-impl Answer for Opened {
+impl Answer for Pass {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         let Self { path, records, opened, stale, known, dry_run } = self;
         let would = if *dry_run { "would have " } else { "" };
