@@ -24,7 +24,9 @@ fn q1_q2_a_fleet_under_all_faults_loses_doubles_and_contradicts_nothing() {
     );
     let report: Value = serde_json::from_str(&said).unwrap();
     let checks = report["checks"].as_array().unwrap();
-    for name in ["lost jobs", "duplicated effects", "effects by a stale fence", "late rescues"] {
+    // Not the late rescues: one worker is killed in so short a run, and it need not hold a job in that moment. How soon
+    // a killed worker's jobs come back is what `q3_…` measures.
+    for name in ["lost jobs", "duplicated effects", "effects by a stale fence"] {
         let row = checks.iter().find(|row| row["check"] == name).unwrap();
         assert!(row["looked_at"].as_u64().unwrap() > 0, "{name} has looked at nothing: {report:#}");
     }

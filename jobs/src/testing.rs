@@ -18,7 +18,7 @@ use database::{
 };
 use futures_util::{StreamExt, future::BoxFuture};
 use queue::{JobId, JobRecord, NewJob, Queue, RetryRefused, State, Worker, WorkerOptions};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, postgres::PgPoolOptions};
 use tokio::{
     runtime::Runtime,
     sync::{Notify, watch},
@@ -109,6 +109,7 @@ pub(crate) struct Stage {
     pub tenants: TenantDatabases,
     pub provisioner: Provisioner,
     pub checkpoints: Checkpoints,
+    passwords: Arc<DerivedPasswords>,
     _keys: tempfile::TempDir,
 }
 
@@ -126,10 +127,11 @@ impl Stage {
         let tenant = control::create(&mut pool.acquire().await.unwrap(), &name, &region()).await.unwrap();
         let tenants =
             TenantDatabases::new(pool.clone(), database.options(), passwords.clone(), Limits::default());
-        let provisioner = Provisioner::new(database.options(), passwords);
+        let provisioner = Provisioner::new(database.options(), passwords.clone());
         let signing = SecretKey::from_seed("stage", &[1; 32]).unwrap();
         let checkpoints = Checkpoints::new(signing, keys.path().join("checkpoints"));
-        Self { database, queue: Queue::new(pool), tenant, tenants, provisioner, checkpoints, _keys: keys }
+        let queue = Queue::new(pool);
+        Self { database, queue, tenant, tenants, provisioner, checkpoints, passwords, _keys: keys }
     }
 
     pub(crate) async fn provisioned() -> Self {
@@ -138,10 +140,16 @@ impl Stage {
         stage
     }
 
+    /// What a worker uses, with pools of its own: a connection dies with the runtime in which it was opened, and the
+    /// worker's is not the test's.
     pub(crate) fn environment(&self) -> Environment {
-        let checkpoints = Some(self.checkpoints.clone());
-        let (tenants, provisioner) = (self.tenants.clone(), self.provisioner.clone());
-        Environment::new(self.queue.clone(), tenants, provisioner, region(), checkpoints)
+        let options = self.database.options();
+        let pool = PgPoolOptions::new().max_connections(8).connect_lazy_with(options.clone());
+        let passwords = self.passwords.clone();
+        let tenants =
+            TenantDatabases::new(pool.clone(), options.clone(), passwords.clone(), Limits::default());
+        let provisioner = Provisioner::new(options, passwords);
+        Environment::new(Queue::new(pool), tenants, provisioner, region(), Some(self.checkpoints.clone()))
     }
 
     /// A connection to the tenant's database as its owner.
