@@ -126,20 +126,20 @@ pub(super) async fn promote(args: PromoteArgs, context: &Context) -> anyhow::Res
         let record = candidate::snapshot(&mut write, &found, args.snapshot).await?;
         let record = record.ok_or_else(|| no_snapshot(&args.name))?;
         let promotion = Promotion::of(found.digest, &record);
-        let told = |done| Promoted::of(&args.name, &promotion, &record, done);
+        let told = |done: &Done| Promoted::of(&args.name, &promotion, &record, done);
         if args.dry_run {
-            return Ok(told(Done::Nothing));
+            return Ok(told(&Done::Nothing));
         }
         let by = whoever_types(&mut write, context).await?;
         let approvals = Approvals(&args.name);
         match candidate::promote(&mut write, &args.name, record.digest, by, &approvals).await {
             Ok(_) => {
                 write.commit().await?;
-                Ok(told(Done::Moved))
+                Ok(told(&Done::Moved))
             }
             Err(CandidateError::Consent(_)) => {
                 drop(write);
-                Ok(told(Done::Asked(ask(&db, approvals, &promotion, context).await?)))
+                Ok(told(&Done::Asked(ask(&db, approvals, &promotion, context).await?)))
             }
             Err(error) => Err(error.into()),
         }
@@ -180,7 +180,7 @@ struct Promoted {
 }
 
 impl Promoted {
-    fn of(name: &str, promotion: &Promotion, record: &SnapshotRecord, done: Done) -> Self {
+    fn of(name: &str, promotion: &Promotion, record: &SnapshotRecord, done: &Done) -> Self {
         let (moved, approval) = match done {
             Done::Nothing => (false, None),
             Done::Asked(id) => (false, Some(id.to_string())),
