@@ -13,6 +13,7 @@
 //! Credentials go to the origin of `base_url` and to `allow_hosts`, nowhere else: redirects and links that
 //! lead elsewhere are refused.
 
+mod access;
 mod answer;
 mod attempt;
 mod check;
@@ -46,6 +47,7 @@ use crate::secret::Scrubber;
 use crate::source::ReadOptions;
 use crate::state::State;
 
+use access::{Access, bucket};
 use guard::Cycle;
 pub(crate) use read::HttpReader;
 pub(crate) use target::HttpTargetDriver;
@@ -116,29 +118,11 @@ impl HttpSource {
         streams: Vec<Stream>,
         budget: Arc<dyn RequestBudget>,
     ) -> Result<Self, SourceError> {
-        let credential = match definition.auth.secret() {
-            Some(secret) => Some(secret.read(&place).await?),
-            None => None,
-        };
-        let scrubber = request::scrubber(&definition.auth, credential.as_ref());
-        let headers = request::headers(&place, &definition.headers, &definition.auth, credential.as_ref())?;
-        let client = Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
-            .redirect(same_origin())
-            // A referrer would carry a credential in the query to wherever a redirect leads.
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .build()
-            .map_err(|error| {
-                let cause = scrubber.cause(&error);
-                place.configuration_by("the HTTP client cannot be built", "look at the cause", cause)
-            })?;
-        let bucket = definition.rate_limit.as_ref().map(|limit| Bucket {
-            name: limit.bucket.clone().unwrap_or_else(|| place.connector.clone()),
-            requests: limit.requests,
-            per: limit.per,
+        let access = Access::prepare(&place, &definition.auth, &definition.headers, |client| {
+            client.redirect(same_origin())
         });
+        let Access { client, credential, scrubber } = access.await?;
+        let bucket = bucket(&place, definition.rate_limit.as_ref());
         let definition = Arc::new(definition.clone());
         let retry_first = RETRY_FIRST;
         Ok(Self { place, definition, streams, client, credential, scrubber, bucket, budget, retry_first })

@@ -22,7 +22,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use self::answer::{Answered, Sent};
 use self::send::Precondition;
-use super::{CONNECT_TIMEOUT, RETRY_FIRST, request};
+use super::RETRY_FIRST;
+use super::access::{Access, bucket};
 use crate::budget::{Bucket, RequestBudget};
 use crate::definition::{Auth, HttpTarget, HttpTargetConnection, StreamTarget};
 use crate::error::{Place, SourceError};
@@ -62,31 +63,13 @@ impl HttpTargetDriver {
         target: &HttpTarget,
         budget: Arc<dyn RequestBudget>,
     ) -> Result<Self, SourceError> {
-        let credential = match connection.auth.secret() {
-            Some(secret) => Some(secret.read(&place).await?),
-            None => None,
-        };
-        let scrubber = request::scrubber(&connection.auth, credential.as_ref());
-        let headers = request::headers(&place, &connection.headers, &connection.auth, credential.as_ref())?;
-        let client = Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(0)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(connection.request_timeout)
-            .build()
-            .map_err(|error| {
-                let cause = scrubber.cause(&error);
-                place.configuration_by("the HTTP client cannot be built", "look at the cause", cause)
-            })?;
-        let bucket = connection.rate_limit.as_ref().map(|limit| Bucket {
-            name: limit.bucket.clone().unwrap_or_else(|| place.connector.clone()),
-            requests: limit.requests,
-            per: limit.per,
+        let timeout = connection.request_timeout;
+        let access = Access::prepare(&place, &connection.auth, &connection.headers, |client| {
+            let client = client.redirect(Policy::none()).retry(reqwest::retry::never());
+            client.pool_max_idle_per_host(0).timeout(timeout)
         });
+        let Access { client, credential, scrubber } = access.await?;
+        let bucket = bucket(&place, connection.rate_limit.as_ref());
         let (connection, settings, target) = (connection.clone(), settings.clone(), target.clone());
         let retry_first = RETRY_FIRST;
         Ok(Self {

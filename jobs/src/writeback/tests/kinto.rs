@@ -1,17 +1,15 @@
 //! Kinto: an HTTP server that was not written here, with ETag, If-Match, merge patches and a history of its records.
 
-use std::{path::Path, process::Stdio, time::Duration};
+#[path = "../../../../crates/connectors/src/target/tests/kinto/server.rs"]
+mod server;
 
 use connectors::Definition;
 use futures_util::future::BoxFuture;
 use governance::writeback::{State, WritebackId};
 use queue::NewJob;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-};
 
+use self::server::{Kinto, record};
 use super::house::{CHAIN_HOLDS, House, PATH, approve_asked, one, run, wish};
 use crate::{
     connector_registry,
@@ -19,85 +17,10 @@ use crate::{
     writeback::{job, plan},
 };
 
-const SETTINGS: &str = "[server:main]
-use = egg:waitress#main
-host = 127.0.0.1
-port = 0
-[app:main]
-use = egg:kinto
-kinto.includes = kinto.plugins.history
-kinto.storage_backend = kinto.core.storage.memory
-kinto.permission_backend = kinto.core.permission.memory
-kinto.cache_backend = kinto.core.cache.memory
-kinto.userid_hmac_secret = of no use to anybody
-multiauth.policies = basicauth
-multiauth.policy.basicauth.use = kinto.core.authentication.BasicAuthAuthenticationPolicy
-kinto.bucket_create_principals = system.Authenticated
-";
-
-/// It takes two seconds on an idle machine.
-const START_MAX: Duration = Duration::from_mins(2);
-
-/// One server for the battery; a record of its own for each run.
-struct Kinto {
-    url: String,
-    client: reqwest::Client,
-    _process: Child,
-    _folder: tempfile::TempDir,
-}
-
 impl Kinto {
-    async fn start() -> Self {
-        let install = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/install-kinto");
-        let installed = Command::new(install).stderr(Stdio::inherit()).output().await.unwrap();
-        assert!(installed.status.success(), "ops/install-kinto failed");
-        let program = String::from_utf8(installed.stdout).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let settings = folder.path().join("kinto.ini");
-        std::fs::write(&settings, SETTINGS).unwrap();
-        let mut process = Command::new(program.trim())
-            .args(["start", "--ini"])
-            .arg(&settings)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .env("PYTHONUNBUFFERED", "1")
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let serving = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if let Some((_, url)) = line.split_once("Serving on ") {
-                    return format!("{}/v1/", url.trim());
-                }
-            }
-            panic!("Kinto ended before it served");
-        };
-        let url = tokio::time::timeout(START_MAX, serving).await.expect("Kinto says where it serves");
-        // Whatever else it says is read, so that it never waits for a reader.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let kinto = Self { url, client: reqwest::Client::new(), _process: process, _folder: folder };
-        kinto.put("buckets/crm", &json!({})).await;
-        kinto.put("buckets/crm/collections/people", &json!({})).await;
-        kinto
-    }
-
-    /// What somebody else does.
-    async fn put(&self, path: &str, body: &Value) {
-        let request = self.client.put(format!("{}{path}", self.url)).basic_auth("person", Some("secret"));
-        let request = request.header("content-type", "application/json").body(body.to_string());
-        let response = request.send().await.unwrap();
-        assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap());
-    }
-
     async fn get(&self, path: &str) -> Value {
-        let request = self.client.get(format!("{}{path}", self.url)).basic_auth("person", Some("secret"));
+        let request = self.request(reqwest::Method::GET, path);
         serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap()
-    }
-
-    fn record(key: &str) -> String {
-        format!("buckets/crm/collections/people/records/{key}")
     }
 
     fn definition(&self) -> Definition {
@@ -122,7 +45,7 @@ impl Kinto {
 
     async fn prepare(&self, stage: &Stage) -> NewJob {
         let key = &stage.tenant.database_name;
-        self.put(&Self::record(key), &json!({"data": {"email": "OLD@x.org", "other": [1, null]}})).await;
+        self.put(&record(key), &json!({"data": {"email": "OLD@x.org", "other": [1, null]}})).await;
         connector_registry::register(&stage.as_request().await, &self.definition()).await.unwrap();
         let mut conn = stage.tenant_connection().await;
         run(&mut conn, PATH).await;
@@ -145,7 +68,7 @@ impl Subject for Kinto {
             assert_eq!(one(&mut conn, CHAIN_HOLDS).await, "true", "the audit chain does not verify");
             let row = governance::writeback::find(&mut conn, WritebackId(1)).await.unwrap();
             let key = &stage.tenant.database_name;
-            let record = self.get(&Self::record(key)).await;
+            let record = self.get(&record(key)).await;
             let (email, other) = (&record["data"]["email"], &record["data"]["other"]);
             format!("{} {email} {other} {}", row.state, self.updates(key).await)
         })
@@ -167,9 +90,9 @@ async fn w1_w4_w5_a_change_on_a_server_not_written_here_and_a_person_beside() {
     let house = House { stage, server: None };
     let key = house.stage.tenant.database_name.clone();
     let id = house.approved(&key, "another@x.org").await;
-    kinto.put(&Kinto::record(&key), &json!({"data": {"email": "old@x.org", "other": ["a person's"]}})).await;
+    kinto.put(&record(&key), &json!({"data": {"email": "old@x.org", "other": ["a person's"]}})).await;
     assert_eq!(house.run(id).await.state, State::Conflict);
-    let record = kinto.get(&Kinto::record(&key)).await;
+    let record = kinto.get(&record(&key)).await;
     assert_eq!(
         (&record["data"]["email"], &record["data"]["other"][0]),
         (&json!("old@x.org"), &json!("a person's"))

@@ -1,85 +1,15 @@
 //! Kinto: an HTTP server that was not written here, with ETag, If-Match and merge patches.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+mod server;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 
+use self::server::{Kinto, record};
 use super::super::*;
 
-const SETTINGS: &str = "[server:main]
-use = egg:waitress#main
-host = 127.0.0.1
-port = 0
-[app:main]
-use = egg:kinto
-kinto.storage_backend = kinto.core.storage.memory
-kinto.permission_backend = kinto.core.permission.memory
-kinto.cache_backend = kinto.core.cache.memory
-kinto.userid_hmac_secret = of no use to anybody
-multiauth.policies = basicauth
-multiauth.policy.basicauth.use = kinto.core.authentication.BasicAuthAuthenticationPolicy
-kinto.bucket_create_principals = system.Authenticated
-";
-
-/// It takes two seconds on an idle machine.
-const START_MAX: Duration = Duration::from_mins(1);
-
-/// A server of its own with the collection `people`.
-struct Kinto {
-    url: String,
-    client: reqwest::Client,
-    _process: Child,
-    _folder: tempfile::TempDir,
-}
-
 impl Kinto {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = folder.path().join("kinto.ini");
-        std::fs::write(&settings, SETTINGS).unwrap();
-        let mut process = Command::new(program().await)
-            .args(["start", "--ini"])
-            .arg(&settings)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .env("PYTHONUNBUFFERED", "1")
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let serving = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if let Some((_, url)) = line.split_once("Serving on ") {
-                    return format!("{}/v1/", url.trim());
-                }
-            }
-            panic!("Kinto ended before it served");
-        };
-        let url = tokio::time::timeout(START_MAX, serving).await.expect("Kinto says where it serves");
-        // Whatever else it says is read, so that it never waits for a reader.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let kinto = Self { url, client: reqwest::Client::new(), _process: process, _folder: folder };
-        kinto.put("buckets/crm", "{}").await;
-        kinto.put("buckets/crm/collections/people", "{}").await;
-        kinto
-    }
-
-    /// What somebody else does.
-    async fn put(&self, path: &str, body: &str) {
-        let request = self.client.put(format!("{}{path}", self.url)).basic_auth("person", Some("secret"));
-        let request = request.header("content-type", "application/json").body(body.to_owned());
-        let response = request.send().await.unwrap();
-        assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap());
-    }
-
     async fn record(&self, key: &str, data: Value) {
-        let path = format!("buckets/crm/collections/people/records/{key}");
-        self.put(&path, &json!({ "data": data }).to_string()).await;
+        self.put(&record(key), &json!({ "data": data })).await;
     }
 
     async fn target(&self, stream: &str) -> Target {
@@ -94,15 +24,6 @@ impl Kinto {
         ))
         .await
     }
-}
-
-/// Installed by the first test that needs it.
-async fn program() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let installed =
-        Command::new(root.join("ops/install-kinto")).stderr(Stdio::inherit()).output().await.unwrap();
-    assert!(installed.status.success(), "ops/install-kinto failed");
-    PathBuf::from(String::from_utf8(installed.stdout).unwrap().trim())
 }
 
 fn ada() -> Value {
