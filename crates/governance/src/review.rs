@@ -21,7 +21,7 @@ pub use self::{
     assign::assign,
     decide::{REASON_LENGTH_MAX, Word, decide},
     find::{Case, Filter, Person, get, list, view},
-    open::{Opened, open},
+    open::{Opened, Pass, open, pass},
     refresh::{Refreshed, refresh, refresh_all},
     state::{ReviewId, State},
 };

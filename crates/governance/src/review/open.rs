@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use super::{ReviewError, ReviewId};
 use crate::{
     audit::{self, Event},
-    decision::{self, Decider, Decision, Evidence, Record, Verdict},
+    decision::{self, Decider, Decision, Evidence, Record, Stored, Verdict},
     path::Path,
     policy::Policy,
     shadow::{self, CaseId, NewCase, shown},
@@ -25,6 +25,17 @@ pub struct Opened {
     pub known: usize,
 }
 
+/// What a pass over a page of records came to.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// What was decided, in the order of the records.
+    pub decisions: Vec<Decision>,
+    /// What of that was stored.
+    pub stored: Stored,
+    /// What became of the cases.
+    pub opened: Opened,
+}
+
 /// Decides over a page of records by this version of the path's policy, keeps the decisions, and opens a case for each
 /// that is for people: verdict `review`, and with `fixes` also `fix`. An open case that asks something else than the
 /// policy does now is closed as stale. At most [`decision::PAGE_RECORDS`] records; the last call of its transaction.
@@ -33,10 +44,21 @@ pub struct Opened {
 pub async fn open(
     conn: &mut PgConnection,
     path: &Path,
-    (version, policy): (i32, &Policy),
+    policy: (i32, &Policy),
     records: &[Record],
     fixes: bool,
 ) -> Result<Opened, ReviewError> {
+    Ok(pass(conn, path, policy, records, fixes).await?.opened)
+}
+
+/// The same, and tells what was decided.
+pub async fn pass(
+    conn: &mut PgConnection,
+    path: &Path,
+    (version, policy): (i32, &Policy),
+    records: &[Record],
+    fixes: bool,
+) -> Result<Pass, ReviewError> {
     // Two who open at once would ask the same twice.
     sqlx::query!("-- review.lock_path\nselect from tenant.path where id = $1 for no key update", path.id)
         .execute(&mut *conn)
@@ -46,7 +68,7 @@ pub async fn open(
     let evidence = decision::gather(conn, path, policy, records).await?;
     let decisions: Vec<_> =
         records.iter().zip(&evidence).map(|(record, evidence)| decider.decide(record, evidence)).collect();
-    decision::store(conn, path, version, &decisions).await?;
+    let stored = decision::store(conn, path, version, &decisions).await?;
     let ids = current(conn, path, version, &decisions).await?;
     let mut all = Vec::new();
     for ((record, evidence), decision) in records.iter().zip(&evidence).zip(&decisions) {
@@ -67,7 +89,7 @@ pub async fn open(
     let known = all.len() - opened.len();
     let stale: Vec<_> = stale.into_values().collect();
     record(conn, path, version, &opened, &stale).await?;
-    Ok(Opened { opened, stale, known })
+    Ok(Pass { opened: Opened { opened, stale, known }, decisions, stored })
 }
 
 /// A decision on a record that is as it was when it was decided on.
