@@ -56,8 +56,17 @@ pub async fn create(
     name: &TenantName,
     region: &Region,
 ) -> Result<Tenant, ControlError> {
+    Ok(enter(conn, name, region).await?.0)
+}
+
+/// The same, and says whether the tenant is new: what it is given once is given in this transaction.
+pub async fn enter(
+    conn: &mut PgConnection,
+    name: &TenantName,
+    region: &Region,
+) -> Result<(Tenant, bool), ControlError> {
     let id = TenantId::generate();
-    sqlx::query!(
+    let entered = sqlx::query!(
         "-- tenant.create
         insert into control.tenant (id, name, region, database_name, role_name)
         values ($1, $2, $3, $4, $4)
@@ -72,7 +81,7 @@ pub async fn create(
     // A statement of its own: the insert's snapshot does not show a row that it lost to.
     let tenant = by_name(conn, name).await?.ok_or(ControlError::NoSuchTenant(id))?;
     if tenant.region == *region {
-        return Ok(tenant);
+        return Ok((tenant, entered.rows_affected() == 1));
     }
     Err(ControlError::OtherRegion { name: tenant.name, region: tenant.region })
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::{EnqueueError, JobId, NewJob, Queue, Ring};
@@ -245,6 +245,15 @@ impl Queue {
         let replaced = put::put(&mut tx, schedule).await?;
         tx.commit().await?;
         Ok(replaced)
+    }
+
+    /// The same in the caller's transaction: the schedule is there if and only if that commits.
+    pub async fn put_schedule_in(
+        &self,
+        conn: &mut PgConnection,
+        schedule: &NewSchedule,
+    ) -> Result<bool, ScheduleError> {
+        put::put(conn, schedule).await
     }
 
     /// Checks a schedule as [`put_schedule`](Self::put_schedule) does, and writes nothing.
