@@ -4,24 +4,31 @@
 //! The checkpoint is an effect; its file is written after the commit and from what was committed, so that an attempt
 //! that is killed between the two is made good by the next: a file that is there is left alone. The platform's chain
 //! is not fenced: two attempts over the same entries make one checkpoint.
+//!
+//! Approvals whose time is over are put on record before, so that the checkpoint vouches for that too: an approval that
+//! nobody looks at any more would else lapse without a word.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use database::tenant::Begun;
+use database::{control::Tenant, tenant::Begun};
 use governance::{
-    audit,
+    approval::{self, ApprovalError},
+    audit::{self, AuditError},
     checkpoint::{self, CheckpointError, Made},
 };
-use queue::{Attempt, Done, FailureClass, Job, JobError};
+use queue::{Attempt, Done, FailureClass, Job, JobError, NewJob};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use verifier::note::SecretKey;
 
-use crate::{Environment, environment::When, environment::into_job_error};
+use crate::{Environment, environment::When, environment::into_job_error, queue_of};
 
 /// The name of the one step.
 const STEP: &str = "checkpoint";
+
+/// Approvals that are noticed to have lapsed in one go; the rest is tomorrow's.
+const LAPSED_MAX: i64 = 10_000;
 
 /// The payload: the chain is the job's tenant's, or the platform's.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -50,6 +57,14 @@ impl Checkpoints {
     pub fn folder(&self) -> &PathBuf {
         &self.0.1
     }
+}
+
+/// The job for a tenant's chain. One lives at a time.
+pub fn job(tenant: &Tenant) -> Result<NewJob, serde_json::Error> {
+    Ok(NewJob::of(&AuditCheckpoint {})?
+        .queue(queue_of(&tenant.region))
+        .tenant(tenant.id.0)
+        .unique_key(format!("{}/audit_checkpoint", tenant.id)))
 }
 
 impl Job for AuditCheckpoint {
@@ -105,6 +120,7 @@ async fn of_platform(
 }
 
 async fn make(conn: &mut PgConnection, checkpoints: &Checkpoints) -> Result<(String, Made), JobError> {
+    approval::sweep(conn, LAPSED_MAX).await.map_err(unswept)?;
     let made = checkpoint::make(conn, checkpoints.key()).await.map_err(failed)?;
     let head = audit::head(conn).await.map_err(JobError::retry)?;
     Ok((head.origin, made))
@@ -132,6 +148,15 @@ fn failed(error: CheckpointError) -> JobError {
             _ => JobError::fail(error, FailureClass::Configuration),
         },
         _ => JobError::fail(error, FailureClass::Poison),
+    }
+}
+
+fn unswept(error: ApprovalError) -> JobError {
+    match error {
+        ApprovalError::Database(cause) | ApprovalError::Audit(AuditError::Database(cause)) => {
+            into_job_error(cause.into())
+        }
+        error => JobError::fail(error, FailureClass::Poison),
     }
 }
 

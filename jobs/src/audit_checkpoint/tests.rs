@@ -1,7 +1,7 @@
 use std::fs;
 
 use futures_util::future::BoxFuture;
-use governance::audit::Event;
+use governance::{actor, approval::Terms, audit::Event};
 use queue::{NewJob, State};
 use verifier::{
     chain::{self, Verdict},
@@ -85,4 +85,24 @@ async fn a1_a_chain_that_was_tampered_with_ends_the_job_and_is_not_signed() {
     let ended = stage.run(job).await;
     assert_eq!((ended.state, ended.attempt), (State::Failed, 1));
     assert!(checkpoint::latest(&mut inside).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p8_an_approval_that_nobody_looked_at_lapses_on_record_before_the_checkpoint() {
+    let stage = Stage::provisioned().await;
+    let mut inside = stage.tenant_connection().await;
+    let ada = actor::named(&mut inside, "ada").await.unwrap().id;
+    let class = "promotion".parse().unwrap();
+    let terms = Terms::new(class, "fixer".to_owned(), vec!["fixer".to_owned()], json!({ "to": "assist" }));
+    let asked = approval::request(&mut inside, &terms, ada, None).await.unwrap();
+    let age = "set session_replication_role = replica;
+        update governance.approval set requested_at = clock_timestamp() - interval '1 day';
+        set session_replication_role = origin";
+    sqlx::raw_sql(age).execute(&mut inside).await.unwrap();
+    let before = audit::head(&mut inside).await.unwrap().size;
+    let ended = stage.run(job(&stage.tenant).unwrap()).await;
+    assert_eq!(ended.state, State::Succeeded, "{:?}", ended.note);
+    assert_eq!(ended.output.unwrap()["size"], before + 1, "the lapse is among what is signed");
+    let left = approval::get(&mut inside, asked.id).await.unwrap().unwrap();
+    assert!(left.ended_at.is_some(), "{left:?}");
 }
