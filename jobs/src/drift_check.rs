@@ -41,8 +41,11 @@ pub struct DriftCheck {
     pub days: i32,
 }
 
+/// For how long unless something else is said.
+pub const DAYS: i32 = 90;
+
 const fn days() -> i32 {
-    90
+    DAYS
 }
 
 /// The job for a tenant. One lives at a time.

@@ -18,9 +18,11 @@ pub mod connector_sync;
 pub mod drift_check;
 mod environment;
 mod judges;
+pub mod nightly_baseline;
 pub mod probe;
 pub mod promotion_evaluation;
 pub mod shadow_run;
+pub mod standing;
 pub mod target_capability;
 pub mod tenant_provision;
 #[cfg(test)]
@@ -95,6 +97,10 @@ pub const fn catalogue() -> &'static [Kind] {
             "reads verified changes back again, and takes up changes whose job was lost",
             r#"{"days": 90}"#,
         ),
+        Kind::of::<nightly_baseline::NightlyBaseline>(
+            "reads all sources, decides over every path, tries the candidates, and reports; writes to no target",
+            "{}",
+        ),
         Kind::of::<probe::Probe>(
             "writes down what it does in the tenant's ledger: proves an installation under faults",
             r#"{"steps": 3, "pause_ms": 100}"#,
@@ -127,6 +133,7 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<bulk_operation::BulkOperation>()
         .with::<connector_sync::ConnectorSync>()
         .with::<drift_check::DriftCheck>()
+        .with::<nightly_baseline::NightlyBaseline>()
         .with::<probe::Probe>()
         .with::<promotion_evaluation::PromotionEvaluation>()
         .with::<shadow_run::ShadowRun>()

@@ -58,7 +58,7 @@ struct Plan {
 
 impl Fault {
     /// Strikes the boundary of this index (from 0, in the order of a clean run), once.
-    fn plan(&self, index: usize, strike: Strike) -> (watch::Receiver<bool>, Arc<Notify>) {
+    pub(crate) fn plan(&self, index: usize, strike: Strike) -> (watch::Receiver<bool>, Arc<Notify>) {
         let (struck, seen) = watch::channel(false);
         let go_on = Arc::<Notify>::default();
         let target = Some((index, strike));
@@ -67,7 +67,7 @@ impl Fault {
         (seen, go_on)
     }
 
-    fn seen(&self) -> Vec<String> {
+    pub(crate) fn seen(&self) -> Vec<String> {
         self.0.lock().unwrap().seen.clone()
     }
 
@@ -203,6 +203,23 @@ impl Stage {
         until(async || Some(self.job_record(id).await).filter(|job| job.state.is_final())).await
     }
 
+    /// Waits until the job rests, and whatever it fanned out into, and gives the last one.
+    pub(crate) async fn at_the_end(&self, mut id: JobId) -> JobRecord {
+        loop {
+            let record = self.at_rest(id).await;
+            match self.queue.dependencies(id).await.unwrap().fanned_out_into.first() {
+                Some(next) => id = next.id,
+                None => return record,
+            }
+        }
+    }
+
+    /// Makes every lease end now.
+    pub(crate) async fn expire_leases(&self) {
+        let statement = "update queue.job set lease_expires_at = now() where state = 1";
+        sqlx::raw_sql(statement).execute(self.queue.pool()).await.unwrap();
+    }
+
     /// Makes the job's lease end now, as if its worker had not renewed it.
     async fn expire_lease(&self, id: JobId) {
         let statement =
@@ -233,7 +250,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// As `kill -9` would: no future is told, every connection is closed.
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.end();
     }
 
