@@ -57,6 +57,16 @@ impl Ring {
     }
 }
 
+/// Whom to wake after the commit.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    pub ring: Ring,
+    /// Running jobs that were asked to stop.
+    pub told: Vec<JobId>,
+    /// Cancelled jobs that others wait for.
+    pub awaited: Vec<i64>,
+}
+
 /// One per process.
 #[derive(Debug)]
 pub(crate) struct Bell(Mutex<Inner>);

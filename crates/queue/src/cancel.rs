@@ -2,10 +2,7 @@
 
 use sqlx::PgConnection;
 
-use crate::{
-    JobId,
-    dependency::{self, Released},
-};
+use crate::{JobId, bell::Wake};
 
 /// What a cancellation found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,19 +19,19 @@ pub enum Cancelled {
 ///
 /// Between two statements it may be claimed, or handed back: then they are repeated.
 ///
-/// Answers also what became of those that waited for it.
+/// Answers also whom to wake once it is committed.
 pub(crate) async fn cancel(
     conn: &mut PgConnection,
     id: JobId,
     by: &str,
-) -> Result<(Cancelled, Released), sqlx::Error> {
+) -> Result<(Cancelled, Wake), sqlx::Error> {
     loop {
         if !ask(conn, &[id.0], by).await?.is_empty() {
-            return Ok((Cancelled::Told, Released::default()));
+            return Ok((Cancelled::Told, Wake { told: vec![id], ..Wake::default() }));
         }
         if let Some(gone) = call_off(conn, &[id.0], by).await?.pop() {
-            let released = dependency::release_cancelled(conn, gone.awaited.then_some(id.0)).await;
-            return Ok((Cancelled::Never, released));
+            let awaited = Vec::from_iter(gone.awaited.then_some(id.0));
+            return Ok((Cancelled::Never, Wake { awaited, ..Wake::default() }));
         }
         let is_live = sqlx::query_scalar!(
             r#"-- queue.is_live
@@ -44,7 +41,7 @@ pub(crate) async fn cancel(
         .fetch_one(&mut *conn)
         .await?;
         if !is_live {
-            return Ok((Cancelled::NotLive, Released::default()));
+            return Ok((Cancelled::NotLive, Wake::default()));
         }
     }
 }

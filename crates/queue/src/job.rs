@@ -292,6 +292,18 @@ impl NewJob {
         }
     }
 
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The tenant that it is for.
+    #[must_use]
+    pub fn owner(&self) -> Option<Uuid> {
+        self.tenant
+    }
+
     /// Puts it into the queue of this name.
     #[must_use]
     pub fn queue(mut self, name: impl Into<String>) -> Self {

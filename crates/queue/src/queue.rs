@@ -14,8 +14,11 @@ use crate::{
     Attempt, AttemptRecord, BulkAction, BulkError, BulkFilter, BulkOutcome, BulkPlan, BulkPreview,
     BulkProgress, Cancelled, ChangeRefused, Dependencies, EnqueueError, Enqueued, Explanation, JobFilter,
     JobId, JobRecord, Limit, LimitError, LimitName, NewJob, Priority, QueueRecord, Retention, RetryRefused,
-    Ring, Span, WorkerRecord, bell::Bell, bulk, cancel, dependency, dependency::Released, enqueue, explain,
-    freeze, history, inspect, limit, pause, reprioritise, retry, snooze,
+    Ring, Span, WorkerRecord,
+    bell::{Bell, Wake},
+    bulk, dependency,
+    dependency::Released,
+    enqueue, explain, history, inspect, limit,
 };
 
 /// A handle on the queue's database; clones of the pool are cheap, so is this.
@@ -145,59 +148,57 @@ impl Queue {
         dependency::or_swept(watched.await)
     }
 
+    /// Wakes whoever waits for what has just been committed.
+    pub(crate) async fn wake(&self, wake: Wake) {
+        for job in wake.told {
+            self.bell.ring_cancel(job).await;
+        }
+        let mut ring = wake.ring;
+        if !wake.awaited.is_empty() {
+            let released = async {
+                let mut conn = self.pool.acquire().await?;
+                Ok(dependency::release_cancelled(&mut conn, wake.awaited).await)
+            };
+            ring.queues.extend(dependency::or_swept(released.await).queues);
+        }
+        self.ring(ring).await;
+    }
+
     /// Calls a job off; see [`Cancelled`] for what that can mean. `by` names who asked, for the job's record.
     pub async fn cancel(&self, id: JobId, by: &str) -> Result<Cancelled, sqlx::Error> {
-        let mut conn = self.pool.acquire().await?;
-        let (cancelled, released) = match cancel::cancel(&mut conn, id, by).await {
-            Err(error) if history::is_missing_partition(&error) => {
-                history::ensure_partitions(&mut conn).await?;
-                cancel::cancel(&mut conn, id, by).await?
-            }
-            cancelled => cancelled?,
-        };
-        drop(conn);
-        if cancelled == Cancelled::Told {
-            self.bell.ring_cancel(id).await;
-        }
-        if !released.queues.is_empty() {
-            self.ring(Ring::of_queues(released.queues)).await;
-        }
+        let mut intervention = self.intervene().await?;
+        let cancelled = intervention.cancel(id, by).await?;
+        intervention.commit().await?;
         Ok(cancelled)
     }
 
-    /// Makes a job that rests or waits for its time claimable at once, with all its attempts before it.
-    ///
-    /// One that failed by a dependency, or was cancelled while it waited, waits again for those that have not succeeded
-    /// by now, and is refused while one of them rests. Jobs that waited for it keep what became of them.
+    /// See [`Intervention::retry`].
     pub async fn retry(&self, id: JobId) -> Result<(), RetryRefused> {
-        let mut tx = self.pool.begin().await?;
-        let ring = retry::retry(&mut tx, id).await?;
-        tx.commit().await?;
-        self.ring(ring).await;
-        Ok(())
+        let mut intervention = self.intervene().await?;
+        intervention.retry(id).await?;
+        Ok(intervention.commit().await?)
     }
 
-    /// Lets a quarantined job run again, alone. `by` names who said so.
+    /// See [`Intervention::release`].
     pub async fn release(&self, id: JobId, by: &str) -> Result<(), RetryRefused> {
-        let queue = retry::unquarantine(&mut *self.pool.acquire().await?, id, by).await?;
-        self.ring(Ring::of_queues([queue])).await;
-        Ok(())
+        let mut intervention = self.intervene().await?;
+        intervention.release(id, by).await?;
+        Ok(intervention.commit().await?)
     }
 
-    /// Makes the tenant's jobs wait until they are thawed, and answers how many. What runs goes on; when it comes back, it
-    /// waits within a second.
+    /// See [`Intervention::freeze`].
     pub async fn freeze(&self, tenant: Uuid, by: &str, reason: &str) -> Result<u64, sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
-        let frozen = freeze::freeze(&mut tx, tenant, by, reason).await?;
-        tx.commit().await?;
+        let mut intervention = self.intervene().await?;
+        let frozen = intervention.freeze(tenant, by, reason).await?;
+        intervention.commit().await?;
         Ok(frozen)
     }
 
-    /// Lets the tenant's jobs run again, and answers how many had waited; `None` if they were not frozen.
+    /// See [`Intervention::thaw`].
     pub async fn thaw(&self, tenant: Uuid) -> Result<Option<u64>, sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
-        let thawed = freeze::thaw(&mut tx, tenant).await?;
-        tx.commit().await?;
+        let mut intervention = self.intervene().await?;
+        let thawed = intervention.thaw(tenant).await?;
+        intervention.commit().await?;
         Ok(thawed)
     }
 
@@ -211,16 +212,18 @@ impl Queue {
         explain::timeline(&mut *self.pool.acquire().await?, id).await
     }
 
-    /// Lets a job that is ready run no earlier than this, by the database's clock. `by` names who asked.
+    /// See [`Intervention::snooze`].
     pub async fn snooze(&self, id: JobId, until: DateTime<Utc>, by: &str) -> Result<(), ChangeRefused> {
-        snooze::snooze_one(&mut *self.pool.acquire().await?, id, until, by).await
+        let mut intervention = self.intervene().await?;
+        intervention.snooze(id, until, by).await?;
+        Ok(intervention.commit().await?)
     }
 
-    /// Gives a job that is ready or waits another priority.
+    /// See [`Intervention::reprioritise`].
     pub async fn reprioritise(&self, id: JobId, to: Priority) -> Result<(), ChangeRefused> {
-        let queue = reprioritise::reprioritise_one(&mut *self.pool.acquire().await?, id, to).await?;
-        self.ring(Ring::of_queues([queue])).await;
-        Ok(())
+        let mut intervention = self.intervene().await?;
+        intervention.reprioritise(id, to).await?;
+        Ok(intervention.commit().await?)
     }
 
     /// Says what an action on the jobs that a filter admits would be about, and does nothing.
@@ -255,15 +258,7 @@ impl Queue {
         let mut tx = self.pool.begin().await?;
         let (progress, wake) = bulk::step(&mut tx, operation, plan, by, page).await?;
         tx.commit().await?;
-        for job in wake.told {
-            self.bell.ring_cancel(job).await;
-        }
-        let mut ring = wake.ring;
-        if !wake.awaited.is_empty() {
-            let mut conn = self.pool.acquire().await?;
-            ring.queues.extend(dependency::release_cancelled(&mut conn, wake.awaited).await.queues);
-        }
-        self.ring(ring).await;
+        self.wake(wake).await;
         Ok(progress)
     }
 
@@ -277,42 +272,39 @@ impl Queue {
         bulk::outcomes(&mut *self.pool.acquire().await?, operation).await
     }
 
-    /// Closes a queue: it takes jobs in and gives none out. What runs goes on.
+    /// See [`Intervention::pause`].
     pub async fn pause(&self, queue: &str, by: &str, reason: Option<&str>) -> Result<(), sqlx::Error> {
-        pause::pause(&mut *self.pool.acquire().await?, queue, by, reason).await
+        let mut intervention = self.intervene().await?;
+        intervention.pause(queue, by, reason).await?;
+        intervention.commit().await
     }
 
-    /// Opens a queue and answers whether it had been closed.
+    /// See [`Intervention::resume`].
     pub async fn resume(&self, queue: &str) -> Result<bool, sqlx::Error> {
-        let opened = pause::resume(&mut *self.pool.acquire().await?, queue).await?;
-        self.ring(Ring::of_queues([queue.to_owned()])).await;
+        let mut intervention = self.intervene().await?;
+        let opened = intervention.resume(queue).await?;
+        intervention.commit().await?;
         Ok(opened)
     }
 
-    /// Sets a limit, in the place of one of the same name. It holds from now on, over any number of workers.
+    /// See [`Intervention::set_limit`].
     pub async fn set_limit(&self, limit: &Limit) -> Result<(), LimitError> {
-        limit::set(&mut *self.pool.acquire().await?, limit).await?;
-        self.ring_for(&limit.name()).await;
-        Ok(())
+        let mut intervention = self.intervene().await?;
+        intervention.set_limit(limit).await?;
+        Ok(intervention.commit().await?)
     }
 
-    /// Removes a limit and answers whether there was one.
+    /// See [`Intervention::clear_limit`].
     pub async fn clear_limit(&self, name: &LimitName) -> Result<bool, LimitError> {
-        let existed = limit::clear(&mut *self.pool.acquire().await?, name).await?;
-        self.ring_for(name).await;
+        let mut intervention = self.intervene().await?;
+        let existed = intervention.clear_limit(name).await?;
+        intervention.commit().await?;
         Ok(existed)
     }
 
     /// All limits.
     pub async fn limits(&self) -> Result<Vec<Limit>, sqlx::Error> {
         limit::list(&mut *self.pool.acquire().await?).await
-    }
-
-    /// More may be allowed now; workers of other queues find out by polling.
-    async fn ring_for(&self, name: &LimitName) {
-        if let Some(queue) = name.queue() {
-            self.ring(Ring::of_queues([queue.to_owned()])).await;
-        }
     }
 
     /// A job, live or finished.

@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{EnqueueError, JobId, NewJob, Queue, Ring};
+use crate::{EnqueueError, Intervention, JobId, NewJob, Queue};
 
 pub(crate) mod fire;
 mod look;
@@ -83,6 +83,24 @@ impl NewSchedule {
     #[must_use]
     pub fn new(name: impl Into<String>, timetable: Timetable, job: NewJob) -> Self {
         Self { name: name.into(), timetable, missed: MissedFires::default(), jitter: Duration::ZERO, job }
+    }
+
+    /// Its name and whose it is.
+    #[must_use]
+    pub fn name(&self) -> ScheduleName {
+        ScheduleName { tenant: self.job.tenant, name: self.name.clone() }
+    }
+
+    /// When it fires.
+    #[must_use]
+    pub fn timetable(&self) -> &Timetable {
+        &self.timetable
+    }
+
+    /// What it enqueues.
+    #[must_use]
+    pub fn job(&self) -> &NewJob {
+        &self.job
     }
 
     /// Sets what is done about fire times that no worker saw.
@@ -237,13 +255,11 @@ impl From<EnqueueError> for ScheduleError {
 }
 
 impl Queue {
-    /// Creates a schedule or replaces the one of the same name and tenant, and answers whether there was one.
-    ///
-    /// A schedule that is replaced stays paused if it was.
+    /// See [`Intervention::put_schedule`].
     pub async fn put_schedule(&self, schedule: &NewSchedule) -> Result<bool, ScheduleError> {
-        let mut tx = self.pool().begin().await?;
-        let replaced = put::put(&mut tx, schedule).await?;
-        tx.commit().await?;
+        let mut intervention = self.intervene().await?;
+        let replaced = intervention.put_schedule(schedule).await?;
+        intervention.commit().await?;
         Ok(replaced)
     }
 
@@ -258,10 +274,7 @@ impl Queue {
 
     /// Checks a schedule as [`put_schedule`](Self::put_schedule) does, and writes nothing.
     pub async fn check_schedule(&self, schedule: &NewSchedule) -> Result<bool, ScheduleError> {
-        let mut tx = self.pool().begin().await?;
-        let replaced = put::put(&mut tx, schedule).await?;
-        tx.rollback().await?;
-        Ok(replaced)
+        self.intervene().await?.put_schedule(schedule).await
     }
 
     /// The schedules of a tenant, or all of them, by name.
@@ -300,35 +313,96 @@ impl Queue {
         Ok(look::preview(&schedule.timetable, now, offset, count))
     }
 
-    /// Stops a schedule from firing and answers whether it did fire before.
+    /// See [`Intervention::pause_schedule`].
     pub async fn pause_schedule(
         &self,
         name: &ScheduleName,
         by: &str,
         reason: Option<&str>,
     ) -> Result<bool, ScheduleError> {
-        operate::pause(&mut *self.pool().acquire().await?, name, by, reason).await
+        let mut intervention = self.intervene().await?;
+        let fired_before = intervention.pause_schedule(name, by, reason).await?;
+        intervention.commit().await?;
+        Ok(fired_before)
     }
 
-    /// Lets a schedule fire again, from now on, and answers whether it had been paused.
+    /// See [`Intervention::resume_schedule`].
     pub async fn resume_schedule(&self, name: &ScheduleName) -> Result<bool, ScheduleError> {
-        let mut tx = self.pool().begin().await?;
-        let resumed = operate::resume(&mut tx, name).await?;
-        tx.commit().await?;
+        let mut intervention = self.intervene().await?;
+        let resumed = intervention.resume_schedule(name).await?;
+        intervention.commit().await?;
         Ok(resumed)
     }
 
-    /// Deletes a schedule and the record of its fires. Jobs that it enqueued stay.
+    /// See [`Intervention::delete_schedule`].
     pub async fn delete_schedule(&self, name: &ScheduleName) -> Result<(), ScheduleError> {
-        operate::delete(&mut *self.pool().acquire().await?, name).await
+        let mut intervention = self.intervene().await?;
+        intervention.delete_schedule(name).await?;
+        Ok(intervention.commit().await?)
+    }
+
+    /// See [`Intervention::run_schedule`].
+    pub async fn run_schedule(&self, name: &ScheduleName) -> Result<JobId, ScheduleError> {
+        let mut intervention = self.intervene().await?;
+        let job = intervention.run_schedule(name).await?;
+        intervention.commit().await?;
+        Ok(job)
+    }
+
+    /// See [`Intervention::backfill`]; a dry run writes nothing.
+    pub async fn backfill(
+        &self,
+        name: &ScheduleName,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        dry_run: bool,
+    ) -> Result<Backfilled, ScheduleError> {
+        let mut intervention = self.intervene().await?;
+        let backfilled = intervention.backfill(name, from, to).await?;
+        if !dry_run {
+            intervention.commit().await?;
+        }
+        Ok(backfilled)
+    }
+
+    /// How the schedules stand, for monitoring.
+    pub async fn schedule_figures(&self) -> Result<ScheduleFigures, sqlx::Error> {
+        fire::figures(&mut *self.pool().acquire().await?).await
+    }
+}
+
+impl Intervention {
+    /// Creates a schedule or replaces the one of the same name and tenant, and answers whether there was one.
+    ///
+    /// A schedule that is replaced stays paused if it was.
+    pub async fn put_schedule(&mut self, schedule: &NewSchedule) -> Result<bool, ScheduleError> {
+        put::put(self.connection(), schedule).await
+    }
+
+    /// Stops a schedule from firing and answers whether it did fire before.
+    pub async fn pause_schedule(
+        &mut self,
+        name: &ScheduleName,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<bool, ScheduleError> {
+        operate::pause(self.connection(), name, by, reason).await
+    }
+
+    /// Lets a schedule fire again, from now on, and answers whether it had been paused.
+    pub async fn resume_schedule(&mut self, name: &ScheduleName) -> Result<bool, ScheduleError> {
+        operate::resume(self.connection(), name).await
+    }
+
+    /// Deletes a schedule and the record of its fires. Jobs that it enqueued stay.
+    pub async fn delete_schedule(&mut self, name: &ScheduleName) -> Result<(), ScheduleError> {
+        operate::delete(self.connection(), name).await
     }
 
     /// Enqueues a schedule's job at once, beside its fire times and also when it is paused.
-    pub async fn run_schedule(&self, name: &ScheduleName) -> Result<JobId, ScheduleError> {
-        let mut tx = self.pool().begin().await?;
-        let (job, ring) = operate::run_now(&mut tx, name).await?;
-        tx.commit().await?;
-        self.ring(ring).await;
+    pub async fn run_schedule(&mut self, name: &ScheduleName) -> Result<JobId, ScheduleError> {
+        let (job, ring) = operate::run_now(self.connection(), name).await?;
+        self.then_ring(ring);
         Ok(job)
     }
 
@@ -337,27 +411,13 @@ impl Queue {
     ///
     /// What was fired is known as long as the history of the jobs is kept; older fire times are enqueued again.
     pub async fn backfill(
-        &self,
+        &mut self,
         name: &ScheduleName,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
-        dry_run: bool,
     ) -> Result<Backfilled, ScheduleError> {
-        let mut conn = self.pool().acquire().await?;
-        let mut tx = conn.begin().await?;
-        let (backfilled, ring): (Backfilled, Ring) = operate::backfill(&mut tx, name, from, to).await?;
-        if dry_run {
-            tx.rollback().await?;
-            return Ok(backfilled);
-        }
-        tx.commit().await?;
-        drop(conn);
-        self.ring(ring).await;
+        let (backfilled, ring) = operate::backfill(self.connection(), name, from, to).await?;
+        self.then_ring(ring);
         Ok(backfilled)
-    }
-
-    /// How the schedules stand, for monitoring.
-    pub async fn schedule_figures(&self) -> Result<ScheduleFigures, sqlx::Error> {
-        fire::figures(&mut *self.pool().acquire().await?).await
     }
 }

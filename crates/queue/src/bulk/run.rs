@@ -13,7 +13,7 @@ use super::{
     BulkAction, BulkPlan, BulkRefused,
     matching::{self, Match},
 };
-use crate::{Fence, JobId, RetryRefused, Ring, State, cancel, reprioritise, retry, snooze};
+use crate::{Fence, JobId, RetryRefused, State, bell::Wake, cancel, reprioritise, retry, snooze};
 
 /// Why an operation did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -65,16 +65,6 @@ pub struct BulkOutcome {
 pub(crate) struct Operation {
     pub job: JobId,
     pub fence: Fence,
-}
-
-/// Whom to wake after the commit.
-#[derive(Debug, Default)]
-pub(crate) struct Wake {
-    pub ring: Ring,
-    /// Running jobs that were asked to stop.
-    pub told: Vec<JobId>,
-    /// Cancelled jobs that others wait for.
-    pub awaited: Vec<i64>,
 }
 
 struct Head {
