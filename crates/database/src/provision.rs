@@ -5,12 +5,13 @@
 //! own database and to no other of ours, owns nothing, and cannot change what says whose database it is.
 //!
 //! Works as a role of its own, which may create roles and databases and owns what it makes; no superuser is needed.
-//! The control database must belong to it too, since it is closed to roles that were not let in by name: the
-//! service's own runtime role has to be granted `connect` there before the first tenant is made.
+//! The control database must belong to it too, since it is closed to roles that were not let in by name:
+//! [`admit_service`] lets the service's own role in.
 
 mod database;
 mod role;
 mod schema;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,8 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+pub use service::admit_service;
 
 use crate::control::{self, ControlError, Tenant, TenantId, TenantState};
 use crate::failure::{Class, classify};

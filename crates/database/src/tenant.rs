@@ -20,6 +20,7 @@ mod scope;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool};
 pub use effect::{Begun, Effect, Read, Write};
 pub use error::TenantError;
 pub use scope::{Claim, Scope};
+pub use witness::Witness;
 
 use crate::control::Tenant;
 use crate::failure::Class;
@@ -81,6 +83,13 @@ impl TenantDatabases {
     ) -> Self {
         assert!(limits.backends_max > 0 && limits.tenant_backends_max > 0, "a limit of 0 lets nobody in");
         Self { pool: Pool::new(control, server, passwords, limits) }
+    }
+
+    /// The same, with somebody who is told of every scope that is denied. The first one who is named stays.
+    #[must_use]
+    pub fn witnessed_by(self, witness: Arc<dyn Witness>) -> Self {
+        self.pool.witnessed_by(witness);
+        self
     }
 
     /// A handle for this scope. Refuses another region's tenant and one that is not in service. Connects to nothing

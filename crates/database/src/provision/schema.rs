@@ -88,6 +88,16 @@ pub(super) async fn grant(conn: &mut PgConnection, tenant: &Tenant) -> Result<()
             "alter default privileges in schema tenant grant select, insert, update, delete on tables to {role}"
         ),
         format!("alter default privileges in schema tenant grant usage on sequences to {role}"),
+    ] {
+        run(&mut tx, statement).await?;
+    }
+    grant_governance(&mut tx, &role).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Lets the role use the schema `governance`, and only read and lengthen the audit chain (A5).
+pub(super) async fn grant_governance(conn: &mut PgConnection, role: &str) -> Result<(), sqlx::Error> {
+    for statement in [
         format!("grant usage on schema governance to {role}"),
         format!("grant select, insert, update, delete on all tables in schema governance to {role}"),
         // Entries are written by `governance.append` alone, which runs as its owner.
@@ -102,7 +112,7 @@ pub(super) async fn grant(conn: &mut PgConnection, tenant: &Tenant) -> Result<()
         ),
         format!("alter default privileges in schema governance grant usage on sequences to {role}"),
     ] {
-        run(&mut tx, statement).await?;
+        run(conn, statement).await?;
     }
-    Ok(tx.commit().await?)
+    Ok(())
 }

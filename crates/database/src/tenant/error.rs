@@ -80,6 +80,18 @@ pub enum TenantError {
 }
 
 impl TenantError {
+    /// Whether a scope was denied: the tenant is unknown, not in service, of another region, or its database another's.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSuchTenant(_)
+                | Self::OtherRegion { .. }
+                | Self::NotActive { .. }
+                | Self::OtherDatabase { .. }
+        )
+    }
+
     /// What the failure asks of the caller.
     #[must_use]
     pub fn class(&self) -> Class {

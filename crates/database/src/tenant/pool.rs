@@ -7,7 +7,7 @@
 //! Opening and closing run in tasks of their own: a caller that is cancelled midway neither leaves a backend that
 //! nobody counts nor a count without a backend.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::backend::{Backend, Session};
 use super::slots::{Held, Idle, Place, Shelf, Turns};
-use super::{Limits, Scope, TenantError, identity};
+use super::{Limits, Scope, TenantError, Witness, identity};
 use crate::control::{self, Tenant, TenantId};
 use crate::passwords::PasswordSource;
 
@@ -34,6 +34,7 @@ pub(super) struct Pool {
     turns: Turns,
     shelf: Arc<Shelf<Session>>,
     runtime: Handle,
+    witness: OnceLock<Arc<dyn Witness>>,
 }
 
 impl Pool {
@@ -45,13 +46,32 @@ impl Pool {
     ) -> Arc<Self> {
         let (turns, shelf) = (Turns::new(limits), Shelf::new(limits.backends_max));
         let runtime = Handle::current();
-        let pool = Arc::new(Self { control, server, passwords, limits, turns, shelf, runtime });
+        let witness = OnceLock::new();
+        let pool = Arc::new(Self { control, server, passwords, limits, turns, shelf, runtime, witness });
         pool.runtime.spawn(sweep(Arc::downgrade(&pool), limits.idle_max));
         pool
     }
 
+    pub(super) fn witnessed_by(&self, witness: Arc<dyn Witness>) {
+        self.witness.get_or_init(|| witness);
+    }
+
+    /// The same, once the witness knows if it is a denial.
+    async fn witnessed<T>(&self, scope: &Scope, done: Result<T, TenantError>) -> Result<T, TenantError> {
+        if let (Err(error), Some(witness)) = (&done, self.witness.get())
+            && error.is_denial()
+        {
+            witness.denied(scope, error).await;
+        }
+        done
+    }
+
     /// The scope's tenant as the catalogue has it now, if this scope may use it.
     pub(super) async fn admit(&self, scope: &Scope) -> Result<Tenant, TenantError> {
+        self.witnessed(scope, self.find(scope).await).await
+    }
+
+    async fn find(&self, scope: &Scope) -> Result<Tenant, TenantError> {
         let mut conn = self.control.acquire().await.map_err(control::ControlError::from)?;
         let tenant = control::by_id(&mut conn, scope.tenant()).await?;
         scope.admit(tenant.ok_or(TenantError::NoSuchTenant(scope.tenant()))?)
@@ -97,7 +117,8 @@ impl Pool {
         let tenant = self.admit(scope).await?;
         // A server that hangs must not keep the place for ever.
         let opened = timeout(self.limits.wait_max, self.connect(&tenant, held)).await;
-        opened.unwrap_or(Err(TenantError::Database(sqlx::Error::PoolTimedOut)))
+        let opened = opened.unwrap_or(Err(TenantError::Database(sqlx::Error::PoolTimedOut)));
+        self.witnessed(scope, opened).await
     }
 
     async fn connect(self: &Arc<Self>, tenant: &Tenant, held: Held<Session>) -> Result<Backend, TenantError> {
