@@ -6,8 +6,11 @@
 mod tests;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+use crate::audit::{self, AuditError, Event};
 
 /// Names are at most so many characters long, as the table's check says.
 const NAME_LENGTH_MAX: usize = 200;
@@ -47,6 +50,12 @@ pub enum ActorError {
     /// The person named is a service itself.
     #[error("the actor {0} is no person")]
     NoPerson(ActorId),
+    /// Nobody has this name.
+    #[error("there is no actor `{0}`")]
+    Unknown(String),
+    /// It could not be put on record.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The database refused or was lost.
     #[error("the actors cannot be read")]
     Database(#[from] sqlx::Error),
@@ -92,6 +101,30 @@ pub async fn by_name(conn: &mut PgConnection, name: &str) -> Result<Option<Actor
         name,
     );
     Ok(found.fetch_optional(conn).await?)
+}
+
+/// All actors, those with a name first, by name.
+pub async fn list(conn: &mut PgConnection) -> Result<Vec<Actor>, ActorError> {
+    let found = sqlx::query_as!(
+        Actor,
+        r#"-- actor.list
+        select id as "id: ActorId", name, person as "person: ActorId" from governance.actor order by name, id"#
+    );
+    Ok(found.fetch_all(conn).await?)
+}
+
+/// Erases a name and answers whose it was. What the actor did stays on record under the pseudonym, which from now on
+/// leads to nobody; the name, met again, is a new actor. Puts itself on record as the last statement.
+pub async fn erase(conn: &mut PgConnection, name: &str, by: ActorId) -> Result<ActorId, ActorError> {
+    let erased = sqlx::query_scalar!(
+        r#"-- actor.erase
+        update governance.actor set name = null where name = $1 returning id as "id: ActorId""#,
+        name,
+    );
+    let id = erased.fetch_optional(&mut *conn).await?.ok_or_else(|| ActorError::Unknown(name.to_owned()))?;
+    let body = json!({"actor": id});
+    audit::append(conn, &Event { kind: "actor.erased", actor: Some(by), job: None, body }).await?;
+    Ok(id)
 }
 
 /// Enters an actor; without a person it is one. Another session may have entered the name in this moment: then that

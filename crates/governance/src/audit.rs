@@ -7,6 +7,7 @@
 //! Refuses: to look into a body. Whoever appends answers for its holding ids, digests and integers only.
 
 mod export;
+pub mod kinds;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ pub const BODY_BYTES_MAX: usize = 60 * 1024;
 /// Something that happened, to be put on record.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// What happened, e.g. `approval.requested`: lower-case letters, digits, dots and underscores.
+    /// What happened, e.g. `approval.requested`: one of [`kinds::ALL`].
     pub kind: &'static str,
     /// Who did it; none for what the service does of itself.
     pub actor: Option<ActorId>,

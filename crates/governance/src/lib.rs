@@ -22,6 +22,7 @@ pub mod measure;
 pub mod path;
 pub mod policy;
 pub mod promotion;
+pub mod reading;
 pub mod receipt;
 pub mod review;
 pub mod shadow;
