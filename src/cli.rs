@@ -7,6 +7,7 @@ pub(crate) mod exit;
 mod follow;
 pub(crate) mod output;
 
+mod actor;
 mod approval;
 mod audit;
 mod bench;
@@ -23,6 +24,7 @@ mod path;
 mod place;
 mod policy;
 mod queue;
+mod reading;
 mod receipt;
 mod review;
 mod schedule;
@@ -104,6 +106,9 @@ enum Command {
     /// Check sources, see what they have, read them
     #[command(subcommand)]
     Connector(connector::Command),
+    /// Who has acted, and the erasure of names
+    #[command(subcommand)]
+    Actor(actor::Command),
     /// Look at what waits for a yes, and give or refuse it
     #[command(subcommand)]
     Approval(approval::Command),
@@ -157,17 +162,13 @@ pub(crate) struct Context {
 impl Context {
     /// Opens the control database; its schema must be current.
     async fn control(&self) -> anyhow::Result<Control> {
-        Box::pin(Control::open(self.config.clone(), self.output, Schema::Current)).await
+        let opening = Box::pin(Control::open(self.config.clone(), self.output, Schema::Current));
+        Ok(opening.await?.acting_as(self.actor()))
     }
 
     /// The name of whoever acts.
     fn actor(&self) -> &str {
         &self.actor
-    }
-
-    /// The same with the way they came, for the record of a job or a queue.
-    fn operator(&self) -> String {
-        format!("{} by the command line", self.actor())
     }
 
     /// Opens the control database, does the work, and closes it whatever came of that.
@@ -252,6 +253,7 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Worker(command) => worker::run(command, &context).await,
         Command::Tenant(command) => tenant::run(command, &context).await,
         Command::Connector(command) => connector::run(command, &context).await,
+        Command::Actor(command) => actor::run(command, &context).await,
         Command::Approval(command) => approval::run(command, &context).await,
         Command::Gate(command) => gate::run(command, &context).await,
         Command::Receipt(command) => receipt::run(command, &context).await,

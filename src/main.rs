@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod lifecycle;
+mod operator;
 mod telemetry;
 mod wiring;
 

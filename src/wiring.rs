@@ -16,14 +16,14 @@ use anyhow::Context;
 use database::{
     control::Region,
     passwords::{self, DerivedPasswords, PasswordError, PasswordSource},
-    provision::Provisioner,
+    provision::{self, Provisioner},
     tenant::{Limits, Scope, TenantDatabases, TenantDb},
 };
 use governance::checkpoint::{self, CheckpointError};
 use jobs::{Environment, audit_checkpoint::Checkpoints};
 use queue::{Queue, Retention, Worker, WorkerOptions};
 use sqlx::{
-    PgConnection, PgPool,
+    Connection, PgConnection, PgPool,
     migrate::Migrator,
     pool::PoolConnection,
     postgres::{PgConnectOptions, Postgres},
@@ -36,6 +36,7 @@ use crate::{
         output::{Output, with_spinner},
     },
     config::{self, Config},
+    operator::Operator,
     telemetry,
 };
 
@@ -63,6 +64,8 @@ pub(crate) struct Control {
     server: Server,
     queue: Queue,
     tenants: OnceLock<(TenantDatabases, Provisioner)>,
+    /// Who acts, by name.
+    actor: Arc<str>,
 }
 
 impl Control {
@@ -72,7 +75,13 @@ impl Control {
         let connecting = database::connect::pool(server.control(), config.database.connections_max);
         let connected = with_spinner("connecting to the database", connecting).await;
         let pool: PgPool = connected.map_err(|error| server.unreachable(error))?;
-        let control = Self { config, server, queue: Queue::new(pool), tenants: OnceLock::new() };
+        let control = Self {
+            config,
+            server,
+            queue: Queue::new(pool),
+            tenants: OnceLock::new(),
+            actor: "somebody".into(),
+        };
         match schema {
             Schema::Any => {}
             Schema::Migrated => drop(control.migrate().await?),
@@ -81,6 +90,16 @@ impl Control {
         }
         refuse::powerful_role(&control).await?;
         Ok(control)
+    }
+
+    /// The same, at the hands of this person.
+    pub(crate) fn acting_as(self, name: &str) -> Self {
+        Self { actor: name.into(), ..self }
+    }
+
+    /// What is done in the person's name.
+    pub(crate) fn operator(&self) -> Operator<'_> {
+        Operator::new(self, &self.actor)
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -110,15 +129,18 @@ impl Control {
         self.server.direct()
     }
 
-    /// Brings the schemas up to date; answers what was done, with the name of the set it belongs to.
+    /// Brings the schemas up to date; answers what was done, with the name of the set it belongs to. The role that makes
+    /// tenants owns the schemas `control` and `governance`, so that the service's own cannot rewrite the chain (A5).
     pub(crate) async fn migrate(&self) -> anyhow::Result<Vec<(&'static str, database::migrate::Applied)>> {
-        let mut conn = self.direct_connection().await?;
-        let mut ran = Vec::new();
-        for (name, set) in Self::sets() {
-            let applied = database::migrate::run(&mut conn, set).await;
-            let applied = applied.with_context(|| format!("while migrating the schema `{name}`"))?;
-            ran.extend(applied.into_iter().map(|applied| (name, applied)));
-        }
+        let opened = database::connect::connect(self.server.admin()).await;
+        let mut admin = opened.map_err(|error| self.server.unreachable(error))?;
+        let [control, governance, queue] = Self::sets();
+        let mut ran = migrate(&mut admin, control).await?;
+        ran.extend(migrate(&mut admin, governance).await?);
+        let role = self.server.control().get_username();
+        provision::admit_service(&mut admin, role).await.context("while granting the service its rights")?;
+        admin.close().await?;
+        ran.extend(migrate(&mut self.direct_connection().await?, queue).await?);
         self.queue.prepare_history().await.context("while preparing the partitions of history")?;
         Ok(ran)
     }
@@ -187,7 +209,9 @@ impl Control {
         let passwords = self.passwords()?;
         let limits = Limits { backends_max: self.config.tenants.backends_max, ..Limits::default() };
         let pool = self.queue.pool().clone();
-        let tenants = TenantDatabases::new(pool, self.server.control().clone(), passwords.clone(), limits);
+        let denials = jobs::denial::Record::new(pool.clone(), &self.actor);
+        let tenants = TenantDatabases::new(pool, self.server.control().clone(), passwords.clone(), limits)
+            .witnessed_by(Arc::new(denials));
         let provisioner = Provisioner::new(self.server.admin().clone(), passwords);
         Ok(self.tenants.get_or_init(|| (tenants, provisioner)))
     }
@@ -232,6 +256,15 @@ impl Control {
         self.queue.pool().close().await;
         self.server.stop().await
     }
+}
+
+async fn migrate(
+    conn: &mut PgConnection,
+    (name, set): (&'static str, &'static Migrator),
+) -> anyhow::Result<Vec<(&'static str, database::migrate::Applied)>> {
+    let applied = database::migrate::run(conn, set).await;
+    let applied = applied.with_context(|| format!("while migrating the schema `{name}`"))?;
+    Ok(applied.into_iter().map(|applied| (name, applied)).collect())
 }
 
 /// The key that signs checkpoints, in the data folder, made at the first use.

@@ -180,3 +180,89 @@ fn payload_examples_of_the_catalogue_are_taken() {
         );
     }
 }
+
+/// What stands between quotes and looks like the kind of an audit entry.
+fn dotted_words(text: &str) -> impl Iterator<Item = &str> {
+    let is_word = |word: &&str| {
+        let part = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        word.split_once('.').is_some_and(|(family, event)| part(family) && part(event))
+    };
+    text.split('"').filter(is_word)
+}
+
+#[test]
+fn every_kind_of_audit_entry_is_listed_and_every_listed_one_is_used() {
+    let listed: BTreeSet<&str> = governance::audit::kinds::ALL.iter().map(|(kind, _)| *kind).collect();
+    assert!(governance::audit::kinds::ALL.is_sorted(), "audit/kinds.rs: sort the kinds by name");
+    // The name of an action in a plan, and files.
+    let others = ["candidate.promote", "audit.key", "tenant.key"];
+    let is_of_tests =
+        |file: &Path| file.components().any(|part| part.as_os_str().to_string_lossy().contains("tests"));
+    let mut used = BTreeSet::new();
+    for folder in ["crates/governance/src", "jobs/src", "src"] {
+        for (file, text) in sources(folder) {
+            // The configuration's keys have dots as well.
+            let is_apart = file.ends_with("audit/kinds.rs") || file.starts_with(root().join("src/config"));
+            if is_apart || is_of_tests(&file) {
+                continue;
+            }
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            let appends = code.contains("Event {") || code.contains("Deed {") || code.contains("fn event(");
+            for word in dotted_words(code).filter(|word| !others.contains(word)) {
+                let family = word.split('.').next().unwrap_or_default();
+                let is_known_family = listed.iter().any(|kind| kind.split('.').next() == Some(family));
+                assert!(
+                    listed.contains(word) || !(appends || is_known_family),
+                    "{} speaks of `{word}`: enter that kind with a sentence in crates/governance/src/audit/kinds.rs",
+                    file.display()
+                );
+                used.insert(word.to_owned());
+            }
+        }
+    }
+    let unused: Vec<_> = listed.iter().filter(|kind| !used.contains(**kind)).collect();
+    assert!(unused.is_empty(), "audit/kinds.rs lists {unused:?}, which no code appends: remove them");
+}
+
+/// Verbs of the engine that a person's word sets off.
+const VERBS: [&str; 17] = [
+    "enqueue",
+    "enqueue_all",
+    "enqueue_once",
+    "cancel",
+    "retry",
+    "release",
+    "snooze",
+    "reprioritise",
+    "freeze",
+    "thaw",
+    "pause",
+    "resume",
+    "set_limit",
+    "clear_limit",
+    "put_schedule",
+    "run_schedule",
+    "delete_schedule",
+];
+
+#[test]
+fn what_a_person_does_to_jobs_goes_through_the_operator_and_into_the_chain() {
+    for (file, text) in sources("src") {
+        if file.starts_with(root().join("src/operator")) || file.ends_with("src/operator.rs") {
+            continue;
+        }
+        let code: String = text.split_whitespace().collect();
+        for verb in VERBS {
+            for call in [format!("queue().{verb}("), format!("queue.{verb}(")] {
+                assert!(
+                    !code.contains(&call),
+                    "{} calls `{call}…)`: call `control.operator().{verb}(…)`, which puts it on record",
+                    file.display()
+                );
+            }
+        }
+        assert!(!code.contains(".intervene("), "{}: intervene by src/operator.rs", file.display());
+    }
+}

@@ -12,6 +12,7 @@ mod help;
 mod jobs;
 mod messages;
 mod policies;
+mod record;
 mod review;
 mod schedules;
 mod work;

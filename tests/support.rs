@@ -68,6 +68,16 @@ impl Bench {
         self.database.as_ref().expect("this bench has a database")
     }
 
+    /// The database's URL for another role; the server asks for no password.
+    pub(crate) fn url_as(&self, role: &str) -> String {
+        let options = self.database().options();
+        let (host, port) =
+            (options.get_socket().map(|folder| folder.display().to_string()), options.get_port());
+        let host = host.unwrap_or_else(|| options.get_host().to_owned());
+        let database = options.get_database().unwrap_or_default();
+        format!("postgres:///{database}?host={host}&port={port}&user={role}")
+    }
+
     /// The program with these arguments and nothing of our own environment that it would take in.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));

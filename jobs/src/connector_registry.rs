@@ -3,8 +3,16 @@
 use chrono::{DateTime, Utc};
 use connectors::{Definition, DefinitionError};
 use database::tenant::{TenantDb, TenantError};
+use governance::{
+    actor::{self, ActorError},
+    audit::{self, AuditError, Event},
+    reading::{self, Reading},
+};
 use serde::Serialize;
+use serde_json::json;
 use sqlx::PgConnection;
+
+use crate::target_capability;
 
 /// Why a connector could not be registered or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +27,12 @@ pub enum RegistryError {
     /// The stored text is no longer a definition that this program takes.
     #[error("the stored definition is refused")]
     Definition(#[from] DefinitionError),
+    /// The name of whoever acts is none.
+    #[error(transparent)]
+    Actor(#[from] ActorError),
+    /// It could not be put on record.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The tenant's database failed.
     #[error("the tenant's database failed")]
     Tenant(#[from] TenantError),
@@ -44,10 +58,10 @@ pub struct RejectedRecord {
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// Stores the definition under its name, in place of an older one.
-pub async fn register(db: &TenantDb, definition: &Definition) -> Result<(), RegistryError> {
+/// Stores the definition under its name, in place of an older one; a change is put on record as `by`'s.
+pub async fn register(db: &TenantDb, definition: &Definition, by: &str) -> Result<(), RegistryError> {
     let mut write = db.write().await?;
-    sqlx::query!(
+    let stored = sqlx::query!(
         "-- connector.register
         insert into tenant.connector (name, definition) values ($1, $2)
         on conflict (name) do update set definition = excluded.definition, registered_at = now()
@@ -57,6 +71,12 @@ pub async fn register(db: &TenantDb, definition: &Definition) -> Result<(), Regi
     )
     .execute(&mut *write)
     .await?;
+    if stored.rows_affected() == 1 {
+        let actor = Some(actor::named(&mut write, by).await?.id);
+        let body =
+            json!({"connector": definition.name(), "definition": target_capability::digest(definition)});
+        audit::append(&mut write, &Event { kind: "connector.registered", actor, job: None, body }).await?;
+    }
     Ok(write.commit().await?)
 }
 
@@ -106,4 +126,20 @@ pub async fn rejected(
     .await?;
     read.finish().await?;
     Ok(records)
+}
+
+/// The same, shown to the person of the name `by`, which is put on record.
+pub async fn view_rejected(
+    db: &TenantDb,
+    connector: &str,
+    stream: Option<&str>,
+    limit: i64,
+    by: &str,
+) -> Result<Vec<RejectedRecord>, RegistryError> {
+    let found = rejected(db, connector, stream, limit).await?;
+    let mut write = db.write().await?;
+    let by = actor::named(&mut write, by).await?.id;
+    reading::record(&mut write, &Reading::Rejected { connector, stream, records: found.len() }, by).await?;
+    write.commit().await?;
+    Ok(found)
 }

@@ -15,6 +15,7 @@ pub mod audit_checkpoint;
 pub mod bulk_operation;
 pub mod connector_registry;
 pub mod connector_sync;
+pub mod denial;
 pub mod drift_check;
 mod environment;
 mod judges;

@@ -4,7 +4,11 @@
 
 use connectors::{Capability, Definition, Probed};
 use database::tenant::TenantDb;
-use governance::digest::Digest;
+use governance::{
+    audit::{self, Event},
+    digest::Digest,
+};
+use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::connector_registry::RegistryError;
@@ -39,6 +43,11 @@ pub async fn store(
     )
     .execute(&mut *write)
     .await?;
+    let body = json!({
+        "connector": definition.name(), "stream": stream, "definition": digest(definition),
+        "capability": probed.capability.name(),
+    });
+    audit::append(&mut write, &Event { kind: "target.probed", actor: None, job: None, body }).await?;
     Ok(write.commit().await?)
 }
 

@@ -22,7 +22,7 @@ use governance::writeback::WritebackId;
 use queue::{Attempt, Done, Job, JobError, NewJob};
 use serde::{Deserialize, Serialize};
 
-pub use self::look::{LookError, actor, drifts, list, show};
+pub use self::look::{LookError, actor, drifts, list, show, view};
 pub use self::plan::{PlanError, Wish, accept, compensate, plan};
 pub(crate) use self::run::judge::judge;
 use crate::{Environment, queue_of};

@@ -75,8 +75,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
                 context.interruptible(head(context, chain.read(context, control).await?)).await
             }
             Command::Export { chain, out } => {
-                let door = chain.read(context, control).await?;
-                context.interruptible(export::run(context, door, out.as_deref())).await
+                context.interruptible(export::run(context, control, chain, out.as_deref())).await
             }
             Command::Verify(args) => context.interruptible(verify::live(args, context, control)).await,
             Command::Checkpoint { chain, dry_run } => {

@@ -15,13 +15,14 @@ use governance::{
     candidate::{self, Phase},
     digest::Digest,
     promotion::{Frozen, export},
+    reading::Reading,
 };
 
 use self::view::{Listed, Shown};
 use super::{
     Context,
     exit::{Exit, Failure},
-    tenant,
+    reading, tenant,
 };
 
 #[derive(Debug, Subcommand)]
@@ -140,6 +141,10 @@ async fn print(name: &str, snapshot: Option<Digest>, whose: &Whose, context: &Co
         let candidate = candidate::by_name(&mut read, name).await?;
         let record = candidate::snapshot(&mut read, &candidate, snapshot).await?;
         read.finish().await?;
+        if let Some(record) = &record {
+            let taken = Reading::Evidence { candidate: name, snapshot: record.digest };
+            reading::on_record(context, &db, &taken).await?;
+        }
         Ok(record)
     };
     let record = whose.with_database(context, found).await?.ok_or_else(|| no_snapshot(name))?;

@@ -29,7 +29,7 @@ pub(super) enum Command {
 
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     let opening = Control::open(context.config.clone(), context.output, Schema::Any);
-    let control = context.interruptible(opening).await?;
+    let control = context.interruptible(opening).await?.acting_as(context.actor());
     let done = match command {
         Command::Migrate { dry_run: false } => migrate_all(context, &control).await,
         Command::Migrate { dry_run: true } | Command::Plan => plan(context, &control).await,
@@ -43,7 +43,7 @@ async fn migrate_all(context: &Context, control: &Control) -> anyhow::Result<Exi
     let ran = control.migrate().await?;
     let behind = tenants_behind(control).await?;
     let jobs: Vec<_> = behind.iter().map(jobs::tenant_provision::job).collect::<Result<_, _>>()?;
-    control.queue().enqueue_all(&jobs).await?;
+    control.operator().enqueue(&jobs).await?;
     let ran = ran.into_iter().map(|(schema, applied)| Ran {
         schema,
         version: applied.version,

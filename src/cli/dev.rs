@@ -50,7 +50,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         );
     }
     let opening = Control::open(context.config.clone(), context.output, Schema::Migrated);
-    let control = context.interruptible(opening).await?;
+    let control = context.interruptible(opening).await?.acting_as(context.actor());
     let done = run_with_worker(&args, context, &control).await;
     close(control, done).await
 }
@@ -102,7 +102,7 @@ async fn sync_sample(
     definition: &Definition,
 ) -> anyhow::Result<Report> {
     let db = control.tenant(tenant).await?;
-    sync::register(&db, definition).await?;
+    sync::register(&db, definition, context.actor()).await?;
     let ids = sync::enqueue(control, tenant, definition, definition.streams(), false).await?;
     let ended = follow::jobs(context, control, &ids, None).await?;
     let results = sync::results(control, &ended).await?;

@@ -191,7 +191,7 @@ async fn retry(id: JobId, dry_run: bool, context: &Context, control: &Control) -
         let did = if refused { "would not be retried" } else { "would run again" };
         return moved(id, job.state, did, true, context);
     }
-    control.queue().retry(id).await?;
+    control.operator().retry(id).await?;
     moved(id, job.state, "will run again", false, context)
 }
 
@@ -202,7 +202,7 @@ async fn release(id: JobId, dry_run: bool, context: &Context, control: &Control)
         let did = if quarantined { "would run again, alone" } else { "would not be released" };
         return moved(id, job.state, did, true, context);
     }
-    control.queue().release(id, &context.operator()).await?;
+    control.operator().release(id).await?;
     moved(id, job.state, "will run again, alone", false, context)
 }
 
@@ -216,7 +216,7 @@ async fn cancel(id: JobId, dry_run: bool, context: &Context, control: &Control) 
         };
         return moved(id, job.state, did, true, context);
     }
-    match control.queue().cancel(id, &context.operator()).await? {
+    match control.operator().cancel(id).await? {
         Cancelled::Never => moved(id, job.state, "is cancelled", false, context),
         Cancelled::Told => moved(id, job.state, "is asked to stop", false, context),
         Cancelled::NotLive => {

@@ -4,15 +4,11 @@ use std::ops::{Deref, DerefMut};
 
 use anyhow::Context as _;
 use database::{control::TenantName, tenant::Write};
-use governance::actor::{self, Actor, ActorError};
+use governance::actor::Actor;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{
-    Context,
-    exit::{Exit, Failure},
-    tenant,
-};
-use crate::wiring::Control;
+use super::{Context, tenant};
+use crate::{operator, wiring::Control};
 
 /// One of both must be said.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,6 +38,11 @@ impl Place {
         Ok(Writing::Tenant(control.tenant(&tenant).await?.write().await?))
     }
 
+    /// Whether it is the platform.
+    pub(crate) fn is_platform(&self) -> bool {
+        self.platform
+    }
+
     /// The flag that names it, for advice.
     pub(crate) fn flag(&self) -> String {
         self.tenant.as_ref().map_or_else(|| "--platform".to_owned(), |name| format!("--tenant {name}"))
@@ -65,13 +66,7 @@ impl Writing {
 
     /// The person of this name, entered at first sight.
     pub(crate) async fn named(&mut self, name: &str) -> anyhow::Result<Actor> {
-        actor::named(self, name).await.map_err(|error| match error {
-            ActorError::BadName => {
-                Failure::new(Exit::Usage, format!("`{name}` is no name of an actor"), error.to_string())
-                    .into()
-            }
-            error => error.into(),
-        })
+        operator::named(self, name).await
     }
 }
 

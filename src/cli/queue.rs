@@ -51,7 +51,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
                 Command::Pause { name, reason, dry_run } => {
                     let was_paused = is_paused(&queue.queues().await?, name);
                     if !dry_run {
-                        queue.pause(name, &context.operator(), reason.as_deref()).await?;
+                        control.operator().pause(name, reason.as_deref()).await?;
                     }
                     context.output.answer(&Moved {
                         queue: name,
@@ -64,7 +64,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
                     let was_paused = if *dry_run {
                         is_paused(&queue.queues().await?, name)
                     } else {
-                        queue.resume(name).await?
+                        control.operator().resume(name).await?
                     };
                     context.output.answer(&Moved {
                         queue: name,

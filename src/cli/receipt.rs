@@ -4,7 +4,10 @@ use std::io;
 
 use clap::Subcommand;
 use database::control::TenantName;
-use governance::receipt::{self, Proof, ReceiptId};
+use governance::{
+    reading::Reading,
+    receipt::{self, Proof, ReceiptId},
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +15,7 @@ use super::{
     Context,
     exit::{Exit, Failure},
     output::{Answer, Page, Tone},
-    tenant,
+    reading, tenant,
 };
 use crate::wiring::Control;
 
@@ -55,10 +58,12 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
 
 async fn show(args: &Args, context: &Context, control: &Control) -> anyhow::Result<Exit> {
     let tenant = tenant::or_default(context, control, args.tenant.as_ref()).await?;
-    let mut read = control.tenant(&tenant).await?.read().await?;
+    let db = control.tenant(&tenant).await?;
+    let mut read = db.read().await?;
     let stored = receipt::find(&mut read, args.receipt).await?;
     let later = receipt::later(&mut read, args.receipt).await?;
     read.finish().await?;
+    reading::on_record(context, &db, &Reading::Receipt(args.receipt)).await?;
     let document = serde_json::from_slice(&stored.content)?;
     context.output.answer(&Shown { id: args.receipt, entry: stored.seq, content: document, later })?;
     Ok(Exit::Ok)

@@ -101,14 +101,14 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
 }
 
 async fn act(command: Command, context: &Context, control: &Control) -> anyhow::Result<Exit> {
-    let queue = control.queue();
+    let (queue, operator) = (control.queue(), control.operator());
     match command {
         Command::Create(_) => unreachable!("creation has its own way"),
         Command::List { tenant } => list(tenant.as_ref(), context, control).await?,
         Command::Next(args) => next(args, context, control).await?,
         Command::Run(named) => {
             let schedule = named.find(control).await?;
-            let job = if named.dry_run { None } else { Some(queue.run_schedule(&schedule).await?) };
+            let job = if named.dry_run { None } else { Some(operator.run_schedule(&schedule).await?) };
             context.output.answer(&Acted::run(&schedule.name, job))?;
         }
         Command::Pause { schedule: named, reason } => {
@@ -116,7 +116,7 @@ async fn act(command: Command, context: &Context, control: &Control) -> anyhow::
             let moved = if named.dry_run {
                 queue.schedule(&schedule).await?.paused_at.is_none()
             } else {
-                queue.pause_schedule(&schedule, &context.operator(), reason.as_deref()).await?
+                operator.pause_schedule(&schedule, reason.as_deref()).await?
             };
             context.output.answer(&Acted::moved(&schedule.name, "paused", moved, named.dry_run))?;
         }
@@ -125,20 +125,25 @@ async fn act(command: Command, context: &Context, control: &Control) -> anyhow::
             let moved = if named.dry_run {
                 queue.schedule(&schedule).await?.paused_at.is_some()
             } else {
-                queue.resume_schedule(&schedule).await?
+                operator.resume_schedule(&schedule).await?
             };
             context.output.answer(&Acted::moved(&schedule.name, "active", moved, named.dry_run))?;
         }
         Command::Backfill { schedule: named, from, to } => {
             let schedule = named.find(control).await?;
             let now = database::health::now(&mut *control.connection().await?).await?;
-            let done = queue.backfill(&schedule, from, to.unwrap_or(now), named.dry_run).await?;
+            let to = to.unwrap_or(now);
+            let done = if named.dry_run {
+                queue.backfill(&schedule, from, to, true).await?
+            } else {
+                operator.backfill(&schedule, from, to).await?
+            };
             context.output.answer(&Backfilling::of(&schedule.name, &done, named.dry_run))?;
         }
         Command::Delete(named) => {
             let schedule = named.find(control).await?;
             if !named.dry_run {
-                queue.delete_schedule(&schedule).await?;
+                operator.delete_schedule(&schedule).await?;
             }
             context.output.answer(&Acted::moved(&schedule.name, "deleted", true, named.dry_run))?;
         }

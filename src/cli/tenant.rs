@@ -107,14 +107,7 @@ pub(super) async fn enter(
     name: &TenantName,
     region: &Region,
 ) -> anyhow::Result<(Tenant, JobId)> {
-    let queue = control.queue();
-    let mut tx = queue.pool().begin().await?;
-    let tenant = control::create(&mut tx, name, region).await?;
-    let job = jobs::tenant_provision::job(&tenant)?.traceparent(crate::telemetry::traceparent());
-    let (enqueued, ring) = queue.enqueue_in(&mut tx, &[job]).await?;
-    tx.commit().await.context("while entering the tenant")?;
-    queue.ring(ring).await;
-    Ok((tenant, enqueued[0].id))
+    control.operator().enter_tenant(name, region).await.context("while entering the tenant")
 }
 
 /// Waits until the job has provisioned the tenant.

@@ -176,7 +176,7 @@ impl Desk<'_> {
             Command::Plan(args) => self.plan(args).await,
             Command::List(args) => self.list(args).await,
             Command::Show { id, .. } => {
-                let (found, steps) = writeback::show(&self.db, *id).await?;
+                let (found, steps) = writeback::view(&self.db, *id, self.context.actor()).await?;
                 self.say(&view::Shown { writeback: view::Line::of(&found), plan: view::plan(&found)?, steps })
             }
             Command::Run { id, dry_run, .. } => self.resume(*id, *dry_run).await,
@@ -224,13 +224,13 @@ impl Desk<'_> {
 
     async fn enqueue(&self, id: WritebackId) -> anyhow::Result<JobId> {
         let job = writeback::job(&self.tenant, id)?.traceparent(telemetry::traceparent());
-        Ok(self.control.queue().enqueue(job).await?.id)
+        Ok(self.control.operator().enqueue(&[job]).await?[0].id)
     }
 
     async fn list(&self, args: &ListArgs) -> anyhow::Result<Exit> {
         let is_open = !args.all && args.state.is_none();
         let filter = Filter { path: args.path.clone(), state: args.state, is_open, before: None };
-        let found = writeback::list(&self.db, &filter, i64::from(args.limit)).await?;
+        let found = writeback::list(&self.db, &filter, i64::from(args.limit), self.context.actor()).await?;
         self.say(&view::List { writebacks: found.iter().map(view::Line::of).collect() })
     }
 

@@ -5,7 +5,7 @@ use database::testing::TestDatabase;
 use crate::support::{Bench, object};
 
 /// A source with three rows, one of which is too large, and the file of a connector to it.
-async fn source(bench: &Bench) -> (TestDatabase, String) {
+pub(super) async fn source(bench: &Bench) -> (TestDatabase, String) {
     let source = TestDatabase::create().await;
     let rows = "create table people (id int primary key, name text, updated_at timestamptz not null);
         insert into people values (1, 'Ada', '2025-01-01'), (2, 'Zoë', '2025-01-02'),

@@ -7,8 +7,9 @@ use std::{
 
 use connectors::{Batch, KeyRange, Record, Rejected, State, StateError, Stream};
 use database::tenant::{TenantDb, TenantError};
+use governance::audit::{self, AuditError, Event};
 use queue::JobId;
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 use sqlx::{PgConnection, types::Json};
 
 use super::{ConnectorSync, Counts, Report};
@@ -24,6 +25,9 @@ pub(super) enum StoreError {
         "{vanished} of {known} records are no longer in the source, more than `deletions_percent_max` allows: raise it for one sync if that is right"
     )]
     TooManyDeletions { vanished: u64, known: u64 },
+    /// The reset could not be put on record.
+    #[error(transparent)]
+    Audit(AuditError),
     #[error(transparent)]
     Tenant(#[from] TenantError),
 }
@@ -31,6 +35,16 @@ pub(super) enum StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         Self::Tenant(error.into())
+    }
+}
+
+impl From<AuditError> for StoreError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            // What it means is the database's to say.
+            AuditError::Database(error) => error.into(),
+            error => Self::Audit(error),
+        }
     }
 }
 
@@ -114,8 +128,11 @@ async fn begin(conn: &mut PgConnection, job: JobId, sync: &ConnectorSync) -> Res
             sync.connector,
             sync.stream
         )
-        .execute(conn)
+        .execute(&mut *conn)
         .await?;
+        let body = json!({"connector": sync.connector, "stream": sync.stream});
+        let event = Event { kind: "connector.reset", actor: None, job: Some(job.0), body };
+        audit::append(conn, &event).await?;
     }
     Ok(())
 }

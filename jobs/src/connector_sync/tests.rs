@@ -54,7 +54,7 @@ fn contacts() -> ConnectorSync {
 }
 
 async fn register(stage: &Stage, definition: &Definition) {
-    connector_registry::register(&stage.as_request().await, definition).await.unwrap();
+    connector_registry::register(&stage.as_request().await, definition, "ada").await.unwrap();
 }
 
 impl Subject for Contacts {

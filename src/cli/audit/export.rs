@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use governance::audit;
+use governance::{
+    audit,
+    reading::{self, Reading},
+};
 use serde::Serialize;
 
 use super::{
@@ -16,11 +19,19 @@ use super::{
         exit::Exit,
         output::{Answer, Page},
     },
-    Door,
+    Chain,
 };
+use crate::{operator, wiring::Control};
 
 /// With a file the answer says what it holds; otherwise the lines are the answer.
-pub(super) async fn run(context: &Context, mut door: Door, out: Option<&Path>) -> anyhow::Result<Exit> {
+pub(super) async fn run(
+    context: &Context,
+    control: &Control,
+    chain: &Chain,
+    out: Option<&Path>,
+) -> anyhow::Result<Exit> {
+    let mut door = chain.read(context, control).await?;
+    on_record(context, control, chain, &audit::head(&mut door).await?).await?;
     let Some(path) = out else {
         // Not locked: a lock is no thing to keep across a wait.
         let mut stdout = BufWriter::with_capacity(1 << 16, io::stdout());
@@ -38,6 +49,19 @@ pub(super) async fn run(context: &Context, mut door: Door, out: Option<&Path>) -
     let exported = Exported { file, origin: head.origin, size: head.size, hash: head.hash.to_string() };
     context.output.answer(&exported)?;
     Ok(Exit::Ok)
+}
+
+/// That the chain was taken, up to here, before it is.
+async fn on_record(
+    context: &Context,
+    control: &Control,
+    chain: &Chain,
+    head: &audit::Head,
+) -> anyhow::Result<()> {
+    let mut door = chain.write(context, control).await?;
+    let by = operator::named(&mut door, context.actor()).await?.id;
+    reading::record(&mut door, &Reading::Chain(head), by).await?;
+    door.close().await
 }
 
 #[derive(Serialize)]

@@ -39,7 +39,8 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             // A connector that is not there has set nothing aside; say that it is not there.
             connector_registry::load(&db, &connector).await?;
             let stream = args.stream.as_deref();
-            let rejected = connector_registry::rejected(&db, &connector, stream, args.limit).await?;
+            let by = context.actor();
+            let rejected = connector_registry::view_rejected(&db, &connector, stream, args.limit, by).await?;
             context.output.answer(&Listed { rejected })?;
             Ok(Exit::Ok)
         })

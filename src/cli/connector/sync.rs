@@ -65,7 +65,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
                 return would_sync(&tenant, &definition, &streams, context);
             }
             if args.named.file().is_some() {
-                connector_registry::register(&db, &definition).await?;
+                connector_registry::register(&db, &definition, context.actor()).await?;
             }
             let ids = enqueue(control, &tenant, &definition, &streams, args.reset).await?;
             if args.detach {
@@ -104,7 +104,7 @@ pub(crate) async fn enqueue(
         Ok(job.traceparent(telemetry::traceparent()))
     };
     let jobs = streams.iter().map(job).collect::<Result<Vec<_>, _>>()?;
-    Ok(control.queue().enqueue_all(&jobs).await?.iter().map(|enqueued| enqueued.id).collect())
+    Ok(control.operator().enqueue(&jobs).await?.iter().map(|enqueued| enqueued.id).collect())
 }
 
 async fn wait(
@@ -270,6 +270,6 @@ impl Answer for WouldSync {
 }
 
 /// A tenant's own handle for registering, used by `tenure dev` too.
-pub(crate) async fn register(db: &TenantDb, definition: &Definition) -> anyhow::Result<()> {
-    Ok(connector_registry::register(db, definition).await?)
+pub(crate) async fn register(db: &TenantDb, definition: &Definition, by: &str) -> anyhow::Result<()> {
+    Ok(connector_registry::register(db, definition, by).await?)
 }

@@ -134,10 +134,11 @@ async fn carry_out(
 ) -> anyhow::Result<Exit> {
     let verb = plan.action().verb();
     let queue = jobs::OPERATIONS;
-    let job = jobs::bulk_operation::job(plan, context.operator())?
+    let operator = control.operator();
+    let job = jobs::bulk_operation::job(plan.clone(), operator.signature())?
         .queue(queue)
         .traceparent(telemetry::traceparent());
-    let operation = control.queue().enqueue(job).await?;
+    let operation = operator.confirm(&plan, job).await?;
     if no_wait {
         let existing = operation.existing;
         context.output.answer(&Confirmed { operation: operation.id, verb, existing })?;

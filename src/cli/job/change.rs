@@ -69,7 +69,7 @@ pub(super) async fn snooze(args: SnoozeArgs, context: &Context, control: &Contro
     if args.dry_run {
         return would(&job, BulkAction::Snooze { until }, &format!("would wait until {at}"), context);
     }
-    control.queue().snooze(args.id, until, &context.operator()).await?;
+    control.operator().snooze(args.id, until).await?;
     moved(args.id, job.state, format!("waits until {at}"), false, context)
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn reprioritise(
         let did = format!("would have the priority {}", to.name());
         return would(&job, BulkAction::Reprioritise { to }, &did, context);
     }
-    control.queue().reprioritise(args.id, to).await?;
+    control.operator().reprioritise(args.id, to).await?;
     moved(args.id, job.state, format!("has the priority {}", to.name()), false, context)
 }
 

@@ -149,9 +149,10 @@ pub(super) async fn run(args: Args, context: &Context, control: &Control) -> any
     if args.dry_run {
         check_dependencies(&job, control).await?;
     } else {
+        let operator = control.operator();
         let enqueued = match &args.idempotency_key {
-            Some(key) => control.queue().enqueue_once(KEY_SCOPE, key, KEY_WINDOW, job).await?,
-            None => control.queue().enqueue(job).await?,
+            Some(key) => operator.enqueue_once(KEY_SCOPE, key, KEY_WINDOW, job).await?,
+            None => operator.enqueue(&[job]).await?[0],
         };
         (told.id, told.existing) = (Some(enqueued.id), enqueued.existing);
         if args.wait {

@@ -7,6 +7,7 @@ use governance::{
     decision::{self, Decider, Example, PAGE_RECORDS, Row, Tally, Verdict},
     path::Path,
     policy::Policy,
+    reading::Reading,
 };
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -16,6 +17,7 @@ use super::{
         Context,
         exit::Exit,
         output::{Answer, Page, Table},
+        reading,
     },
     Whose, compile, read, surroundings,
 };
@@ -42,7 +44,13 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             let mut read = db.read().await?;
             let tally = tried(&mut read, &path, &policy, args.records).await.map_err(TenantError::from)?;
             read.finish().await?;
-            context.output.answer(&Checked::of(&policy, &tally))?;
+            let checked = Checked::of(&policy, &tally);
+            let records = checked.decided.iter().map(|row| row.examples.len()).sum();
+            if records > 0 {
+                let shown = Reading::Examples { path: &path.name, policy: policy.digest(), records };
+                reading::on_record(context, db, &shown).await?;
+            }
+            context.output.answer(&checked)?;
             Ok(Exit::Ok)
         })
         .await

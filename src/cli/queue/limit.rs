@@ -108,7 +108,7 @@ pub(crate) async fn run(command: &Command, context: &Context, control: &Control)
             let limit = subject.limit(what, *burst, control).await?;
             limit.check()?;
             if !dry_run {
-                control.queue().set_limit(&limit).await?;
+                control.operator().set_limit(&limit).await?;
             }
             context.output.answer(&Changed::new("set", Named::of(limit, control).await?, *dry_run))?;
         }
@@ -120,7 +120,7 @@ pub(crate) async fn run(command: &Command, context: &Context, control: &Control)
                 return Err(Failure::not_found("there is no such limit", help).into());
             };
             if !dry_run {
-                control.queue().clear_limit(&name).await?;
+                control.operator().clear_limit(&name).await?;
             }
             context.output.answer(&Changed::new("cleared", Named::of(limit, control).await?, *dry_run))?;
         }

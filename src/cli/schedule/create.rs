@@ -112,7 +112,7 @@ pub(super) async fn run(args: Args, context: &Context, control: &Control) -> any
     let replaced = if args.dry_run {
         control.queue().check_schedule(&schedule).await?
     } else {
-        control.queue().put_schedule(&schedule).await?
+        control.operator().put_schedule(&schedule).await?
     };
     context.output.answer(&Created {
         name: args.name,

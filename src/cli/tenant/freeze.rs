@@ -23,11 +23,7 @@ pub(super) async fn freeze(
     dry_run: bool,
 ) -> anyhow::Result<Exit> {
     let tenant = named(control, name).await?;
-    let moved = if dry_run {
-        None
-    } else {
-        Some(control.queue().freeze(tenant.id.0, &context.operator(), reason).await?)
-    };
+    let moved = if dry_run { None } else { Some(control.operator().freeze(tenant.id, reason).await?) };
     context.output.answer(&Moved { tenant: name, frozen: true, jobs: moved, dry_run })?;
     Ok(Exit::Ok)
 }
@@ -42,7 +38,7 @@ pub(super) async fn thaw(
     let moved = if dry_run {
         None
     } else {
-        let thawed = control.queue().thaw(tenant.id.0).await?;
+        let thawed = control.operator().thaw(tenant.id).await?;
         let refused =
             || Failure::refused(format!("the tenant {name} is not frozen"), "there is nothing to thaw");
         Some(thawed.ok_or_else(refused)?)

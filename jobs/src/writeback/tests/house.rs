@@ -235,7 +235,7 @@ pub(crate) async fn furnish_http(stage: &Stage, server: &Server) {
 
 async fn furnish(stage: &Stage, definition: &str) {
     let definition = Definition::parse(definition, "crm.toml").unwrap_or_else(|error| panic!("{error}"));
-    connector_registry::register(&stage.as_request().await, &definition).await.unwrap();
+    connector_registry::register(&stage.as_request().await, &definition, "ada").await.unwrap();
     run(&mut stage.tenant_connection().await, PATH).await;
 }
 

@@ -46,7 +46,7 @@ impl Kinto {
     async fn prepare(&self, stage: &Stage) -> NewJob {
         let key = &stage.tenant.database_name;
         self.put(&record(key), &json!({"data": {"email": "OLD@x.org", "other": [1, null]}})).await;
-        connector_registry::register(&stage.as_request().await, &self.definition()).await.unwrap();
+        connector_registry::register(&stage.as_request().await, &self.definition(), "ada").await.unwrap();
         let mut conn = stage.tenant_connection().await;
         run(&mut conn, PATH).await;
         let ada = governance::actor::named(&mut conn, "ada").await.unwrap().id;
