@@ -101,7 +101,7 @@ impl Crm {
         );
         let definition =
             Definition::parse(&text, "crm.toml").unwrap_or_else(|error| panic!("{error}\n{text}"));
-        connector_registry::register(&stage.as_request().await, &definition).await.unwrap();
+        connector_registry::register(&stage.as_request().await, &definition, "ada").await.unwrap();
     }
 
     /// Whether anybody has connected to the target.
@@ -235,7 +235,7 @@ async fn what_fails_is_named_with_its_class_and_loses_nothing_else() {
     let down = "name = 'erp'\nkind = 'postgres'\n[postgres]\nurl = 'postgres://nobody@127.0.0.1:1/none'\n
         [[streams]]\nname = 'orders'\ntable = 'orders'\nkey = ['id']\n";
     let down = Definition::parse(down, "erp.toml").unwrap();
-    connector_registry::register(&stage.as_request().await, &down).await.unwrap();
+    connector_registry::register(&stage.as_request().await, &down, "ada").await.unwrap();
     inside(
         &stage,
         "insert into tenant.connector (name, definition) values ('junk', 'name = ');
