@@ -10,6 +10,7 @@ pub(crate) mod output;
 mod actor;
 mod approval;
 mod audit;
+mod baseline;
 mod bench;
 mod candidate;
 mod completions;
@@ -130,6 +131,9 @@ enum Command {
     /// Cases for people: look at them, assign them, say what is right
     #[command(subcommand)]
     Review(review::Command),
+    /// What the rules would have done tonight and over the last nights, without a write
+    #[command(subcommand)]
+    Baseline(baseline::Command),
     /// Try automations beside people, move them up with evidence and down at once
     #[command(subcommand)]
     Candidate(candidate::Command),
@@ -261,6 +265,7 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Path(command) => path::run(command, &context).await,
         Command::Policy(command) => policy::run(command, &context).await,
         Command::Review(command) => review::run(command, &context).await,
+        Command::Baseline(command) => baseline::run(command, &context).await,
         Command::Candidate(command) => candidate::run(command, &context).await,
         Command::Writeback(command) => writeback::run(command, &context).await,
         Command::Doctor => doctor::run(&context).await,

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit;
+mod baseline;
 mod bulk;
 mod candidate;
 mod connector;

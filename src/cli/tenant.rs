@@ -22,7 +22,7 @@ use crate::wiring::Control;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Enter a tenant and enqueue the job that makes its database; harmless to repeat
+    /// Enter a tenant with its nightly schedules and enqueue the job that makes its database; harmless to repeat
     Create {
         /// Its name: a letter a-z, then a-z, 0-9 and -, at most 40 in all
         name: TenantName,
@@ -101,7 +101,8 @@ async fn create(
     Ok(Exit::Ok)
 }
 
-/// Enters the tenant and enqueues its provisioning, both or neither.
+/// Enters the tenant and enqueues its provisioning, both or neither. A tenant that is new is given its standing
+/// schedules with that, and never again: whoever changes or deletes one has the last word.
 pub(super) async fn enter(
     control: &Control,
     name: &TenantName,

@@ -7,20 +7,24 @@ use serde_json::json;
 use super::{Deed, Operator, digest, job};
 
 impl Operator<'_> {
-    /// Enters the tenant and enqueues its provisioning, both or neither.
+    /// Enters the tenant with the schedules that every tenant has and enqueues its provisioning, all or nothing.
     pub(crate) async fn enter_tenant(
         &self,
         name: &TenantName,
         region: &Region,
     ) -> anyhow::Result<(Tenant, JobId)> {
         let mut intervention = self.intervene().await?;
-        let known = control::by_name(intervention.connection(), name).await?.is_some();
-        let tenant = control::create(intervention.connection(), name, region).await?;
+        let (tenant, is_new) = control::enter(intervention.connection(), name, region).await?;
+        let mut schedules = Vec::new();
+        for schedule in if is_new { jobs::standing::schedules(&tenant)? } else { Vec::new() } {
+            intervention.put_schedule(&schedule).await?;
+            schedules.push(schedule.name().name);
+        }
         let new = jobs::tenant_provision::job(&tenant)?.traceparent(crate::telemetry::traceparent());
         let enqueued = intervention.enqueue(std::slice::from_ref(&new)).await?[0];
-        let entered = (!known).then(|| Deed {
+        let entered = is_new.then(|| Deed {
             kind: "tenant.entered",
-            body: json!({"tenant": tenant.id, "region": region.as_str()}),
+            body: json!({"tenant": tenant.id, "region": region.as_str(), "schedules": schedules}),
         });
         let deeds = entered.into_iter().chain(job::entered(enqueued, &new)).collect();
         self.commit(intervention, deeds).await?;

@@ -1,5 +1,7 @@
 //! Schedules by the command line.
 
+use serde_json::Value;
+
 use crate::support::{Bench, Ran};
 
 /// With a tenant in service.
@@ -7,6 +9,16 @@ async fn with_tenant() -> Bench {
     let bench = Bench::with_database().await;
     bench.ok(&["tenant", "create", "acme", "--wait"]);
     bench
+}
+
+/// What every tenant has from its first day.
+const STANDING: [&str; 3] = ["audit_checkpoint", "drift_check", "nightly_baseline"];
+
+/// The schedules that somebody made.
+fn made(bench: &Bench) -> Vec<Value> {
+    let listed = bench.json(&["schedule", "list", "--tenant", "acme"]);
+    let all = listed["schedules"].as_array().unwrap();
+    all.iter().filter(|it| !STANDING.contains(&it["name"].as_str().unwrap())).cloned().collect()
 }
 
 const NIGHTLY: [&str; 8] = [
@@ -30,11 +42,7 @@ async fn a_schedule_goes_through_its_life() {
     let dry = bench.json(&[&NIGHTLY[..], &["--tenant", "acme", "--jitter", "1h", "--dry-run"]].concat());
     assert_eq!((dry["tenant"].as_str(), dry["queue"].as_str()), (Some("acme"), Some("local")));
     assert_eq!(dry["fires"].as_array().map(Vec::len), Some(3));
-    assert_eq!(
-        bench.json(&["schedule", "list"])["schedules"],
-        serde_json::json!([]),
-        "a dry run does nothing"
-    );
+    assert!(made(&bench).is_empty(), "a dry run does nothing");
 
     let created = create(&bench, &["--tenant", "acme", "--missed", "all", "--missed-max", "5"]);
     assert_eq!(created.code, Some(0), "{created:#?}");
@@ -44,8 +52,7 @@ async fn a_schedule_goes_through_its_life() {
             .starts_with("the schedule nightly was created: tenant_provision for tenant acme in local")
     );
     assert!(create(&bench, &[]).stdout.contains("was replaced"));
-    let listed = bench.json(&["schedule", "list", "--tenant", "acme"]);
-    let schedule = &listed["schedules"][0];
+    let schedule = &made(&bench)[0];
     assert_eq!((schedule["tenant"].as_str(), schedule["missed"].as_str()), (Some("acme"), Some("once")));
     let text = bench.ok(&["schedule", "list"]);
     assert!(text.contains("(30 2 * * *, Europe/Amsterdam)") && text.contains("02:30:00 +0"), "{text}");
@@ -72,6 +79,30 @@ async fn a_schedule_goes_through_its_life() {
     );
     assert_eq!(bench.ok(&["schedule", "delete", "nightly"]), "the schedule nightly is now deleted\n");
     assert_eq!(bench.run(&["schedule", "delete", "nightly"]).code, Some(3));
+}
+
+#[tokio::test]
+async fn a_tenant_has_its_nights_from_the_first_day_and_keeps_what_was_made_of_them() {
+    let bench = with_tenant().await;
+    let names = || -> Vec<String> {
+        let listed = bench.json(&["schedule", "list", "--tenant", "acme"]);
+        let all = listed["schedules"].as_array().unwrap();
+        all.iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(), STANDING);
+    bench.ok(&["schedule", "delete", "drift_check", "--tenant", "acme"]);
+    bench.ok(&["schedule", "pause", "nightly_baseline", "--tenant", "acme", "--reason", "the source moves"]);
+    let change =
+        ["schedule", "create", "audit_checkpoint", "audit_checkpoint", "--tenant", "acme", "--zone", "UTC"];
+    bench.ok(&[&change[..], &["--cron", "@weekly"]].concat());
+    bench.ok(&["tenant", "create", "acme", "--wait"]);
+    assert_eq!(names(), ["audit_checkpoint", "nightly_baseline"], "what was deleted does not come back");
+    let text = bench.ok(&["schedule", "list"]);
+    assert!(text.contains("the source moves") && text.contains("@weekly"), "{text}");
+    bench.ok(&["tenant", "create", "globex", "--dry-run"]);
+    bench.ok(&["tenant", "create", "globex"]);
+    let all = bench.json(&["schedule", "list"])["schedules"].as_array().unwrap().len();
+    assert_eq!(all, 5, "another tenant has its own");
 }
 
 #[tokio::test]
@@ -120,7 +151,7 @@ async fn bad_schedules_say_what_to_write() {
     insta::assert_snapshot!(said.join(""));
     let unknown = bench.run(&[&NIGHTLY[..], &["--tenant", "nobody"]].concat());
     assert_eq!(unknown.code, Some(3), "{unknown:#?}");
-    assert_eq!(bench.json(&["schedule", "list"])["schedules"], serde_json::json!([]));
+    assert!(made(&bench).is_empty());
 }
 
 #[tokio::test]

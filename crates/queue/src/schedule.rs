@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{EnqueueError, Intervention, JobId, NewJob, Queue};
@@ -261,15 +260,6 @@ impl Queue {
         let replaced = intervention.put_schedule(schedule).await?;
         intervention.commit().await?;
         Ok(replaced)
-    }
-
-    /// The same in the caller's transaction: the schedule is there if and only if that commits.
-    pub async fn put_schedule_in(
-        &self,
-        conn: &mut PgConnection,
-        schedule: &NewSchedule,
-    ) -> Result<bool, ScheduleError> {
-        put::put(conn, schedule).await
     }
 
     /// Checks a schedule as [`put_schedule`](Self::put_schedule) does, and writes nothing.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use sqlx::{PgConnection, Row};
 use tokio::time::Instant;
 
@@ -28,6 +28,16 @@ pub(crate) fn promise() -> Promise {
         hang: false,
         attempts_max: 25,
     }
+}
+
+/// Takes away the schedules that a new tenant has: a night that falls into a run would add jobs that nobody promised.
+pub(crate) async fn clear(program: &Program, url: &str, tenant: &Tenant) -> anyhow::Result<()> {
+    let listed = program.json(url, &["schedule", "list", "--tenant", &tenant.name]).await?;
+    for schedule in listed["schedules"].as_array().into_iter().flatten() {
+        let name = schedule["name"].as_str().context("a schedule without a name")?;
+        program.json(url, &["schedule", "delete", name, "--tenant", &tenant.name]).await?;
+    }
+    Ok(())
 }
 
 /// Creates a schedule for the tenant.

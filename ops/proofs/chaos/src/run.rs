@@ -153,6 +153,7 @@ async fn prepare(
     witness::watch_control(&mut control).await?;
     for tenant in &tenants {
         witness::watch_tenant(&mut postgres.connect(&tenant.database).await?).await?;
+        beat::clear(program, &url, tenant).await?;
         beat::start(program, &url, tenant).await?;
     }
     if let Some(file) = &args.sabotage {
