@@ -11,6 +11,7 @@ mod exits;
 mod explain;
 mod help;
 mod jobs;
+mod ladder;
 mod messages;
 mod policies;
 mod record;

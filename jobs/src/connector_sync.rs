@@ -31,6 +31,7 @@ use self::{
 use crate::{
     Environment,
     connector_registry::{self, RegistryError},
+    describe,
     environment::into_job_error,
     queue_of,
 };
@@ -271,14 +272,4 @@ fn store_pauses() -> impl Iterator<Item = Duration> {
         .with_max_delay(Duration::from_secs(5))
         .with_max_times(STORE_TRIES - 1)
         .build()
-}
-
-fn describe(error: &SourceError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

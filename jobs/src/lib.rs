@@ -142,6 +142,17 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<writeback::Writeback>()
 }
 
+/// An error with its causes, for a report.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
 /// The queue of operators' work on other jobs, such as a bulk operation: it may not stand in line behind the very jobs
 /// that it is to cancel, nor rest because their queue is paused. Workers of every region claim from it.
 pub const OPERATIONS: &str = "operations";

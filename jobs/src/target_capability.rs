@@ -2,8 +2,14 @@
 //!
 //! Promises: a capability counts for the very definition that was tried; another definition is another target.
 
-use connectors::{Capability, Definition, Probed};
-use database::tenant::TenantDb;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use connectors::{
+    Capability, Definition, LocalBudget, Probed, RequestBudget, Source, SourceError, Stream, Target,
+    probe_target,
+};
+use database::tenant::{TenantDb, TenantError};
 use governance::{
     audit::{self, Event},
     digest::Digest,
@@ -11,7 +17,60 @@ use governance::{
 use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::connector_registry::RegistryError;
+use crate::connector_registry::{self, RegistryError};
+
+/// Why a target could not be tried.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// There is nothing to write to.
+    #[error(
+        "the stream {stream:?} of the connector {connector:?} has no `[streams.target]`, so nothing can be written there"
+    )]
+    NoTarget {
+        /// The connector.
+        connector: String,
+        /// The stream.
+        stream: String,
+    },
+    /// The connector cannot be used.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The source or the target fails.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The tenant's database failed.
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+}
+
+/// Tries the target of a stream as the tenant's connector defines it now, and keeps what was found; where no record to
+/// try it on is named, on one that was synced, else on one of the source.
+pub async fn find_out(db: &TenantDb, connector: &str, stream: &str) -> Result<Probed, ProbeError> {
+    let definition = connector_registry::load(db, connector).await?;
+    let none = || ProbeError::NoTarget { connector: connector.to_owned(), stream: stream.to_owned() };
+    let found = definition.stream(stream).ok_or_else(none)?;
+    let probed = probed(db, &definition, found).await?.ok_or_else(none)?;
+    store(db, &definition, stream, &probed).await?;
+    Ok(probed)
+}
+
+async fn probed(
+    db: &TenantDb,
+    definition: &Definition,
+    stream: &Stream,
+) -> Result<Option<Probed>, ProbeError> {
+    let budget: Arc<dyn RequestBudget> = Arc::new(LocalBudget::default());
+    let Some(key) = sample(db, definition.name(), stream.name()).await? else {
+        let source = Source::connect(definition, Arc::clone(&budget)).await?;
+        return Ok(probe_target(definition, &source, stream, &budget).await?);
+    };
+    let target = Target::connect(definition, stream, budget).await?;
+    Ok(match target {
+        Some(target) => Some(target.probe(Some(&key)).await),
+        None => None,
+    })
+}
 
 /// The digest of a definition, by which its capability is known.
 #[must_use]
@@ -19,21 +78,22 @@ pub fn digest(definition: &Definition) -> Digest {
     Digest::of(definition.text().as_bytes())
 }
 
-/// Keeps what a probe has found.
+/// Keeps what a probe has found, and says since when.
 pub async fn store(
     db: &TenantDb,
     definition: &Definition,
     stream: &str,
     probed: &Probed,
-) -> Result<(), RegistryError> {
+) -> Result<DateTime<Utc>, RegistryError> {
     let mut write = db.write().await?;
-    sqlx::query!(
+    let probed_at = sqlx::query_scalar!(
         "-- target_capability.store
         insert into tenant.target_capability (connector, stream, definition, capability, obstacle, evidence)
         values ($1, $2, $3, $4, $5, $6)
         on conflict (connector, stream) do update
         set definition = excluded.definition, capability = excluded.capability, obstacle = excluded.obstacle,
-            evidence = excluded.evidence, probed_at = now()",
+            evidence = excluded.evidence, probed_at = now()
+        returning probed_at",
         definition.name(),
         stream,
         digest(definition).to_vec(),
@@ -41,14 +101,24 @@ pub async fn store(
         probed.obstacle,
         &probed.evidence,
     )
-    .execute(&mut *write)
+    .fetch_one(&mut *write)
     .await?;
     let body = json!({
         "connector": definition.name(), "stream": stream, "definition": digest(definition),
         "capability": probed.capability.name(),
     });
     audit::append(&mut write, &Event { kind: "target.probed", actor: None, job: None, body }).await?;
-    Ok(write.commit().await?)
+    write.commit().await?;
+    Ok(probed_at)
+}
+
+/// What is kept of a target.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// What it was seen to do.
+    pub probed: Probed,
+    /// When.
+    pub probed_at: DateTime<Utc>,
 }
 
 /// What this definition's target was seen to do; none if it was never tried as it is now.
@@ -56,11 +126,11 @@ pub async fn load(
     db: &TenantDb,
     definition: &Definition,
     stream: &str,
-) -> Result<Option<Probed>, RegistryError> {
+) -> Result<Option<Kept>, RegistryError> {
     let mut read = db.read().await?;
     let row = sqlx::query!(
         "-- target_capability.load
-        select capability, obstacle, evidence from tenant.target_capability
+        select capability, obstacle, evidence, probed_at from tenant.target_capability
         where connector = $1 and stream = $2 and definition = $3",
         definition.name(),
         stream,
@@ -77,7 +147,8 @@ pub async fn load(
             Capability::Blind,
         ];
         let capability = all.into_iter().find(|capability| capability.name() == row.capability)?;
-        Some(Probed { capability, obstacle: row.obstacle, evidence: row.evidence })
+        let probed = Probed { capability, obstacle: row.obstacle, evidence: row.evidence };
+        Some(Kept { probed, probed_at: row.probed_at })
     }))
 }
 

@@ -20,8 +20,8 @@ use crate::config::{Environment, Fault};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Look whether a source can be read, and try what its targets do
-    Check(look::Args),
+    /// Look whether a source can be read, try what its targets do, and keep that
+    Check(look::CheckArgs),
     /// Show what a source has, with sections to paste into its file
     Discover(look::Args),
     /// Read a source's streams into the tenant's records

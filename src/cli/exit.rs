@@ -11,13 +11,14 @@ use database::{
 };
 use governance::writeback::{Refusal, WritebackError};
 use governance::{
+    approval::ConsumeError,
     candidate::CandidateError,
     path::{PathError, StepError},
     policy::PolicyError,
     review::ReviewError,
 };
 use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
-use jobs::{connector_registry::RegistryError, writeback::PlanError};
+use jobs::{connector_registry::RegistryError, target_capability::ProbeError, writeback::PlanError};
 use queue::{
     BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused,
     ScheduleError, WorkerError,
@@ -179,6 +180,7 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_path))
         .or_else(|| error.downcast_ref().and_then(of_step))
         .or_else(|| error.downcast_ref().and_then(of_policy))
+        .or_else(|| error.downcast_ref().and_then(of_probe))
         .or_else(|| error.downcast_ref().and_then(of_plan))
         .or_else(|| error.downcast_ref().and_then(of_writeback))
         .or_else(|| error.downcast_ref().and_then(of_review))
@@ -248,8 +250,15 @@ fn of_path(error: &PathError) -> Option<Exit> {
 
 fn of_step(error: &StepError) -> Option<Exit> {
     match error {
-        StepError::NotNext { .. } | StepError::NoApproval => Some(Exit::Refused),
+        // The error below has a say.
+        StepError::Consume(ConsumeError::Approval(_)) => None,
+        StepError::NotNext { .. }
+        | StepError::NotDown { .. }
+        | StepError::Lacking { .. }
+        | StepError::NoApproval
+        | StepError::Consume(_) => Some(Exit::Refused),
         StepError::Path(error) => of_path(error),
+        _ => None,
     }
 }
 
@@ -371,6 +380,17 @@ fn of_candidate(error: &CandidateError) -> Option<Exit> {
         | CandidateError::Consent(_)
         | CandidateError::Laxer => Some(Exit::Refused),
         // The error below has a say.
+        _ => None,
+    }
+}
+
+fn of_probe(error: &ProbeError) -> Option<Exit> {
+    match error {
+        ProbeError::NoTarget { .. } => Some(Exit::Configuration),
+        // The transparent ones: their own source is what lies below the error that has a say.
+        ProbeError::Registry(error) => of_registry(error),
+        ProbeError::Source(error) => Some(of_source(error)),
+        ProbeError::Tenant(error) => of_tenant(error),
         _ => None,
     }
 }

@@ -1,4 +1,7 @@
-//! `tenure path create|list|show`.
+//! `tenure path create|list|show|probe|certify|lower`.
+
+mod climb;
+mod view;
 
 use std::io;
 
@@ -6,14 +9,14 @@ use clap::Subcommand;
 use database::tenant::TenantDb;
 use governance::{
     actor,
-    path::{self, Missing, NewPath, Path, PathState, Step},
+    path::{self, NewPath, Path},
 };
 use serde::Serialize;
 
 use super::{
     Context,
     exit::Exit,
-    output::{Answer, Page, Table, Tone},
+    output::{Answer, Page, Table},
     policy::Whose,
 };
 
@@ -33,13 +36,20 @@ pub(super) enum Command {
         #[command(flatten)]
         whose: Whose,
     },
-    /// One path: its ladder, and what it lacks for the next step
+    /// One path: its ladder, what speaks for it, and what it lacks for the next step
     Show {
         /// Its name
         name: String,
         #[command(flatten)]
         whose: Whose,
     },
+    /// Try what the path's target does, keep that, and take the step to probed
+    Probe(climb::Args),
+    /// Take the step to certified: asks a second person first, and is typed again once they said yes
+    #[command(after_help = climb::CERTIFY_EXAMPLES)]
+    Certify(climb::Args),
+    /// Take a path down the ladder at once; needs no approval
+    Lower(climb::LowerArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,8 +83,11 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Create(args) => args.whose.enter(context, async |db| create(context, db, &args).await).await,
         Command::List { whose } => whose.enter(context, async |db| list(context, db).await).await,
         Command::Show { name, whose } => {
-            whose.enter(context, async |db| show(context, db, &name).await).await
+            whose.enter(context, async |db| view::show(context, db, &name).await).await
         }
+        Command::Probe(args) => climb::probe(&args, context).await,
+        Command::Certify(args) => climb::certify(&args, context).await,
+        Command::Lower(args) => climb::lower(&args, context).await,
     }
 }
 
@@ -137,49 +150,5 @@ impl Answer for Listed {
             table.row(&[path.name.clone(), path.state.to_string(), stream, path.fields.join(", "), cap]);
         }
         page.table(&table)
-    }
-}
-
-async fn show(context: &Context, db: &TenantDb, name: &str) -> anyhow::Result<Exit> {
-    let mut read = db.read().await?;
-    let path = path::by_name(&mut read, name).await?;
-    let steps = path::steps(&mut read, &path).await?;
-    let missing = path::missing(&mut read, &path).await?;
-    read.finish().await?;
-    context.output.answer(&Shown { next: path.state.next(), path, steps, missing })?;
-    Ok(Exit::Ok)
-}
-
-#[derive(Serialize)]
-struct Shown {
-    path: Path,
-    steps: Vec<Step>,
-    next: Option<PathState>,
-    missing: Vec<Missing>,
-}
-
-impl Answer for Shown {
-    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
-        let Path { name, connector, stream, fields, daily_cap, breaker_limit, .. } = &self.path;
-        page.entry(14, "path", name)?;
-        page.entry(14, "stream", format_args!("{connector}/{stream}"))?;
-        page.entry(14, "fields", fields.join(", "))?;
-        page.entry(14, "cap a day", daily_cap)?;
-        page.entry(14, "breaker", format_args!("{breaker_limit} mismatches in a row"))?;
-        page.blank()?;
-        for rung in PathState::ALL {
-            let taken = self.steps.iter().rev().find(|step| step.to == rung).and_then(|step| step.at);
-            let since =
-                taken.map(|at| at.format("  since %Y-%m-%d %H:%M UTC").to_string()).unwrap_or_default();
-            if rung <= self.path.state {
-                page.toned_line(Tone::Good, "✓", format_args!(" {rung}{since}"))?;
-            } else {
-                page.line(format_args!("· {rung}"))?;
-            }
-        }
-        let Some(next) = self.next else { return Ok(()) };
-        page.blank()?;
-        page.line(format_args!("missing for {next}:"))?;
-        self.missing.iter().try_for_each(|it| page.line(format_args!("  {}: {}", it.what, it.help)))
     }
 }

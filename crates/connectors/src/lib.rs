@@ -50,5 +50,5 @@ pub use source::{ReadOptions, Reader, Source};
 pub use state::{State, StateError};
 pub use target::{
     Capability, Change, Conflict, Expected, Fields, Normaliser, Observed, Probed, ProbedTarget, Standing,
-    Target, Validator, WriteAnswer, check_targets,
+    Target, Validator, WriteAnswer, check_targets, probe_target,
 };

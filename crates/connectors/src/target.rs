@@ -31,7 +31,7 @@ use crate::postgres::PgTarget;
 
 pub use capability::{Capability, Probed};
 pub use change::{Change, Conflict, Expected, Fields, Observed, Validator, WriteAnswer};
-pub use check::{ProbedTarget, check_targets};
+pub use check::{ProbedTarget, check_targets, probe_target};
 pub use normalise::Normaliser;
 pub use standing::Standing;
 

@@ -1,14 +1,27 @@
 //! Paths: governed sets of fields of a stream, and the ladder they climb.
 //!
-//! Owns the states `catalogued → probed → certified → live` and their steps. Promises: one rung at a time upwards, each
-//! step on record with who took it and what spoke for it; certified only by an approval. Down to any rung at any time.
+//! Owns the states `catalogued → probed → certified → live`, their steps, and what speaks for each step. Promises: one
+//! rung at a time upwards, each step on record with who took it and what spoke for it. *Probed*: the target was tried as
+//! the connector defines it now, and a write can succeed. *Certified*: that still holds, the baseline is clean (see
+//! [`Baseline`]), and an approval that is bound to exactly this evidence is used up in the step's transaction. *Live*: a
+//! change of the path was written and verified, in whose transaction the step is taken. Down to any rung at any time,
+//! for nothing.
 //!
-//! Refuses: to probe or to judge a baseline. Whoever does brings the [`Step`] with its evidence.
+//! Refuses: to probe a target, to sync, or to decide over records. It reads what those who do have left.
 
+mod climb;
+mod evidence;
 mod ladder;
+mod standing;
+mod state;
 mod stored;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use ladder::{Missing, PathState, Step, StepError, missing, step, steps};
+pub(crate) use climb::lift;
+pub use climb::{Certifying, certify, lower, probed};
+pub use evidence::{Baseline, PolicyVersion, Probe};
+pub use ladder::{Step, StepError, steps};
+pub use standing::{Missing, Standing, standing};
+pub use state::PathState;
 pub use stored::{NewPath, Path, PathError, by_name, create, list};

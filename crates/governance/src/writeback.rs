@@ -115,6 +115,9 @@ pub enum WritebackError {
     /// The candidate could not be demoted.
     #[error("the candidate could not be demoted")]
     Candidate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The path could not be moved.
+    #[error("the path could not be moved")]
+    Path(#[source] Box<crate::path::StepError>),
     /// The chain could not be written.
     #[error(transparent)]
     Audit(#[from] AuditError),

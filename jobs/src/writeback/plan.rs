@@ -232,7 +232,9 @@ async fn look(db: &TenantDb, plan: &Plan, creates: bool) -> Result<Option<Observ
         (Some(_), true) => return Err(PlanError::Exists(plan.key.clone())),
         _ => {}
     }
-    if target_capability::load(db, &definition, &plan.stream).await?.is_none() {
+    let kept = target_capability::load(db, &definition, &plan.stream).await?;
+    // What could not be tried then may be tried now.
+    if kept.is_none_or(|kept| kept.probed.capability == Capability::Blind) {
         let sample = match &observed {
             Some(_) => Some(plan.key.clone()),
             None => target_capability::sample(db, &plan.connector, &plan.stream).await?,

@@ -15,11 +15,11 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use self::{
-    judge::{describe, judge, source},
+    judge::{judge, source},
     target::Opened,
 };
 use crate::{
-    Environment,
+    Environment, describe,
     environment::{When, into_job_error},
 };
 

@@ -5,6 +5,7 @@ mod arrows;
 mod consent;
 pub(crate) mod house;
 mod kinto;
+mod live;
 mod lying;
 mod people;
 pub(crate) mod server;

@@ -2,10 +2,13 @@
 
 use std::{io, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use connectors::{
     Check, Definition, DiscoveredStream, LocalBudget, Outcome, ProbedTarget, RequestBudget, Source,
     check_targets,
 };
+use database::tenant::TenantDb;
+use jobs::target_capability;
 use serde::Serialize;
 
 use super::{
@@ -27,20 +30,37 @@ pub(crate) struct Args {
     stream: Option<String>,
 }
 
-pub(super) async fn check(args: Args, context: &Context) -> anyhow::Result<Exit> {
-    with_definition(&args.named, context, async |definition| {
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    args: Args,
+    /// Look at the source only: try no target and keep nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What targets do is kept with the tenant that has the connector; of a mere file there is nobody to keep it for.
+pub(super) async fn check(args: CheckArgs, context: &Context) -> anyhow::Result<Exit> {
+    let CheckArgs { args, dry_run } = args;
+    with_definition(&args.named, context, async |definition, db| {
         let streams = super::sync::chosen(definition, args.stream.as_deref())?;
         let budget: Arc<dyn RequestBudget> = Arc::new(LocalBudget::default());
         let source = Source::connect(definition, Arc::clone(&budget)).await?;
         let mut report = with_spinner("checking the source", source.check(&streams)).await;
-        let probe = check_targets(definition, &source, &streams, &budget, &mut report);
-        let targets = with_spinner("trying the targets", probe).await;
+        let mut targets = Vec::new();
+        if !dry_run {
+            let probe = check_targets(definition, &source, &streams, &budget, &mut report);
+            for target in with_spinner("trying the targets", probe).await {
+                targets.push(Target::kept(db, definition, target).await?);
+            }
+        }
         let outcome = report.outcome();
         context.output.answer(&Checked {
             connector: definition.name(),
             outcome,
             checks: &report.checks,
             targets: &targets,
+            dry_run,
         })?;
         Ok(if outcome == Outcome::Failed { Exit::Failed } else { Exit::Ok })
     })
@@ -48,7 +68,7 @@ pub(super) async fn check(args: Args, context: &Context) -> anyhow::Result<Exit>
 }
 
 pub(super) async fn discover(args: Args, context: &Context) -> anyhow::Result<Exit> {
-    with_definition(&args.named, context, async |definition| {
+    with_definition(&args.named, context, async |definition, _| {
         let source = Source::connect(definition, Arc::new(LocalBudget::default())).await?;
         let mut streams = with_spinner("looking at the source", source.discover()).await?;
         streams.retain(|stream| args.stream.as_ref().is_none_or(|name| *name == stream.name));
@@ -63,15 +83,16 @@ pub(super) async fn discover(args: Args, context: &Context) -> anyhow::Result<Ex
 async fn with_definition(
     named: &Named,
     context: &Context,
-    look: impl AsyncFnOnce(&Definition) -> anyhow::Result<Exit>,
+    look: impl AsyncFnOnce(&Definition, Option<&TenantDb>) -> anyhow::Result<Exit>,
 ) -> anyhow::Result<Exit> {
     if let Some(path) = named.file() {
-        return look(&Named::read(path, context)?).await;
+        return look(&Named::read(path, context)?, None).await;
     }
     context
         .with_control(async |control| {
             let tenant = tenant::or_default(context, control, named.tenant.as_ref()).await?;
-            look(&named.load(&control.tenant(&tenant).await?).await?).await
+            let db = control.tenant(&tenant).await?;
+            look(&named.load(&db).await?, Some(&db)).await
         })
         .await
 }
@@ -83,7 +104,30 @@ struct Checked<'a> {
     checks: &'a [Check],
     /// Left out for a connector that writes nothing back.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    targets: &'a [ProbedTarget],
+    targets: &'a [Target],
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Target {
+    #[serde(flatten)]
+    seen: ProbedTarget,
+    /// When it was kept; none for a mere file.
+    probed_at: Option<DateTime<Utc>>,
+}
+
+impl Target {
+    async fn kept(
+        db: Option<&TenantDb>,
+        definition: &Definition,
+        seen: ProbedTarget,
+    ) -> anyhow::Result<Self> {
+        let probed_at = match db {
+            Some(db) => Some(target_capability::store(db, definition, &seen.stream, &seen.probed).await?),
+            None => None,
+        };
+        Ok(Self { seen, probed_at })
+    }
 }
 
 impl Answer for Checked<'_> {
@@ -99,6 +143,21 @@ impl Answer for Checked<'_> {
             if let Some(advice) = &check.advice {
                 page.line(format_args!("           {advice}"))?;
             }
+        }
+        for Target { seen: ProbedTarget { stream, probed }, probed_at } in self.targets {
+            let class = probed.capability.name();
+            match probed_at {
+                Some(at) => page.line(format_args!(
+                    "kept     target {stream}: {class}, probed {}",
+                    at.format("%Y-%m-%d %H:%M UTC")
+                ))?,
+                None => page.line(format_args!(
+                    "not kept target {stream}: {class}; check the connector by its name once a tenant has it"
+                ))?,
+            }
+        }
+        if self.dry_run {
+            page.line("no target was tried")?;
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub async fn check_targets(
 ) -> Vec<ProbedTarget> {
     let mut found = Vec::new();
     for stream in streams {
-        match probe(definition, source, stream, budget).await {
+        match probe_target(definition, source, stream, budget).await {
             Ok(Some(probed)) => {
                 tell(stream, &probed, report);
                 found.push(ProbedTarget { stream: stream.name.clone(), probed });
@@ -45,7 +45,9 @@ pub async fn check_targets(
     found
 }
 
-async fn probe(
+/// Probes the target of a stream, on the record that is named for it, else on one of the source; `None` if it has
+/// none.
+pub async fn probe_target(
     definition: &Definition,
     source: &Source,
     stream: &Stream,

@@ -43,18 +43,18 @@ pub async fn store(
         r#"-- decision.store
         with given as (
             select * from unnest($3::bytea[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::text[],
-                $10::smallint[], $11::jsonb[], $12::text[])
+                $10::smallint[], $11::jsonb[], $12::text[], $15::boolean[])
                 as given (input_digest, key, record_digest, evidence_digest, verdict, rule, class, confidence,
-                    proposed, reason)
+                    proposed, reason, failed)
         ), current as (
             select given.* from given
             join tenant.record r on r.connector = $13 and r.stream = $14 and r.key = given.key
                 and r.key = any($4) and r.digest = given.record_digest and r.deleted_at is null
         ), inserted as (
             insert into tenant.decision (path, policy_version, input_digest, key, record_digest, evidence_digest,
-                verdict, rule, class, confidence, proposed, reason)
+                verdict, rule, class, confidence, proposed, reason, failed)
             select $1, $2, input_digest, key, record_digest, evidence_digest, verdict, rule, class, confidence,
-                proposed, reason
+                proposed, reason, failed
             from current order by input_digest
             on conflict on constraint decision_once do nothing
             returning 1
@@ -73,7 +73,8 @@ pub async fn store(
         &proposed as &[Option<serde_json::Value>],
         &texts(|it| &it.judged.reason),
         path.connector,
-        path.stream
+        path.stream,
+        &decisions.iter().map(|it| it.failed.is_some()).collect::<Vec<_>>()
     )
     .fetch_one(conn)
     .await?;

@@ -12,7 +12,7 @@ pub struct ActionClass(String);
 /// The text names no class of action.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no class of action: write promotion, key_rotation, tenant_export, tenant_delete, gate_lower, or \
+    "`{0}` is no class of action: write promotion, certification, key_rotation, tenant_export, tenant_delete, gate_lower, or \
      writeback. and a policy's class"
 )]
 pub struct NoActionClass(pub String);
@@ -25,13 +25,19 @@ const NAME_LENGTH_MAX: usize = 40;
 
 impl ActionClass {
     /// The classes that are always there.
-    pub const FIXED: [&'static str; 5] =
-        ["promotion", "key_rotation", "tenant_export", "tenant_delete", "gate_lower"];
+    pub const FIXED: [&'static str; 6] =
+        ["promotion", "certification", "key_rotation", "tenant_export", "tenant_delete", "gate_lower"];
 
     /// A candidate's move one phase up.
     #[must_use]
     pub fn promotion() -> Self {
         Self("promotion".to_owned())
+    }
+
+    /// A path's step to certified.
+    #[must_use]
+    pub fn certification() -> Self {
+        Self("certification".to_owned())
     }
 
     /// Lowering a gate.

@@ -1,73 +1,17 @@
-//! The ladder of a path.
-
-use std::{fmt, str::FromStr};
+//! The ladder of a path: steps, and which of them exist.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
-use super::{Path, PathError, by_name};
+use super::{Missing, Path, PathError, PathState, by_name};
 use crate::{
-    actor::Actor,
+    actor::ActorId,
+    approval::{ApprovalId, ConsumeError, RequestError},
     audit::{self, Event},
+    canonical::CanonicalError,
 };
-
-/// How far a path has come. Only certified and live paths may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PathState {
-    /// It is known, and nothing more.
-    Catalogued,
-    /// What its target can do has been tried.
-    Probed,
-    /// A named person has approved it, after a clean baseline.
-    Certified,
-    /// A change of it has been written and verified.
-    Live,
-}
-
-impl PathState {
-    /// The rungs from the ground up.
-    pub const ALL: [Self; 4] = [Self::Catalogued, Self::Probed, Self::Certified, Self::Live];
-
-    /// As the database and the command line know it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Catalogued => "catalogued",
-            Self::Probed => "probed",
-            Self::Certified => "certified",
-            Self::Live => "live",
-        }
-    }
-
-    /// The next rung.
-    #[must_use]
-    pub fn next(self) -> Option<Self> {
-        match self {
-            Self::Catalogued => Some(Self::Probed),
-            Self::Probed => Some(Self::Certified),
-            Self::Certified => Some(Self::Live),
-            Self::Live => None,
-        }
-    }
-}
-
-impl fmt::Display for PathState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for PathState {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or(())
-    }
-}
 
 /// A step of a path.
 #[derive(Clone, Debug, Serialize)]
@@ -75,7 +19,7 @@ pub struct Step {
     /// The rung it leads to.
     pub to: PathState,
     /// The approval that was consumed for it, in the same transaction.
-    pub approval: Option<Uuid>,
+    pub approval: Option<ApprovalId>,
     /// What speaks for it: digests, counts and ids, as the audit chain takes them.
     pub evidence: Value,
     /// When it was taken.
@@ -93,35 +37,70 @@ pub enum StepError {
         /// Where it was to go.
         to: PathState,
     },
+    /// It was to be lowered and does not lead down.
+    #[error("a path that is {from} cannot be lowered to {to}")]
+    NotDown {
+        /// Where the path is.
+        from: PathState,
+        /// Where it was to go.
+        to: PathState,
+    },
+    /// What speaks for it is not all there.
+    #[error("the path {path} cannot become {to}: {}", told(missing))]
+    Lacking {
+        /// The path.
+        path: String,
+        /// Where it was to go.
+        to: PathState,
+        /// What it lacks; never empty.
+        missing: Vec<Missing>,
+    },
     /// A certification without an approval.
     #[error("a path is certified by a named approval, and none was given")]
     NoApproval,
+    /// Nobody can be asked.
+    #[error("nobody can be asked to approve the certification")]
+    Request(#[from] RequestError),
+    /// The approval does not let the step begin.
+    #[error("the certification's approval cannot be used")]
+    Consume(#[from] ConsumeError),
+    /// The evidence has no canonical form.
+    #[error("what speaks for the step has no canonical form")]
+    Canonical(#[from] CanonicalError),
     /// The path is unknown, or the database failed.
     #[error(transparent)]
     Path(#[from] PathError),
 }
 
-/// Takes a step and puts it on record: up by one rung, or down by any number. The path's row stays locked to the end
-/// of the transaction, of which this is the last call.
-pub async fn step(
+fn told(missing: &[Missing]) -> String {
+    missing.iter().map(|it| it.what.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// Keeps the path where it is until the transaction ends, and says where that is.
+pub(super) async fn hold(conn: &mut PgConnection, name: &str) -> Result<Path, PathError> {
+    sqlx::query!("-- path.hold\nselect id from tenant.path where name = $1 for update", name)
+        .fetch_optional(&mut *conn)
+        .await?;
+    by_name(conn, name).await
+}
+
+/// Takes a step of a path that is held, and puts it on record: up by one rung, or down by any number. The last call of
+/// its transaction.
+pub(super) async fn step(
     conn: &mut PgConnection,
-    path: &Path,
+    held: &Path,
     step: &Step,
-    actor: &Actor,
+    by: ActorId,
+    job: Option<i64>,
 ) -> Result<Path, StepError> {
-    sqlx::query!("-- path.lock\nselect id from tenant.path where id = $1 for update", path.id)
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(PathError::from)?;
-    let from = by_name(conn, &path.name).await?.state;
-    allowed(from, step)?;
-    write(conn, path.id, from, step, actor).await?;
+    allowed(held.state, step)?;
+    write(conn, held, step, by).await?;
     let body = serde_json::json!({
-        "path": path.id, "from": from, "to": step.to, "approval": step.approval, "evidence": step.evidence,
+        "path": held.id, "from": held.state, "to": step.to, "approval": step.approval, "evidence": step.evidence,
     });
-    let event = Event { kind: "path.stepped", actor: Some(actor.id), job: None, body };
+    let event = Event { kind: "path.stepped", actor: Some(by), job, body };
     audit::append(conn, &event).await.map_err(PathError::from)?;
-    Ok(by_name(conn, &path.name).await?)
+    Ok(by_name(conn, &held.name).await?)
 }
 
 fn allowed(from: PathState, step: &Step) -> Result<(), StepError> {
@@ -136,23 +115,17 @@ fn allowed(from: PathState, step: &Step) -> Result<(), StepError> {
     Ok(())
 }
 
-async fn write(
-    conn: &mut PgConnection,
-    path: i64,
-    from: PathState,
-    step: &Step,
-    actor: &Actor,
-) -> Result<(), PathError> {
+async fn write(conn: &mut PgConnection, held: &Path, step: &Step, by: ActorId) -> Result<(), PathError> {
     sqlx::query!(
         "-- path.step
         with moved as (update tenant.path set state = $3 where id = $1 and state = $2)
-        insert into tenant.path_step (path, number, from_state, to_state, by_actor, approval, evidence)
+        insert into tenant.path_step (path, number, from_state, to_state, by_actor, approval_id, evidence)
         select $1, coalesce(max(number), 0) + 1, $2, $3, $4, $5, $6 from tenant.path_step where path = $1",
-        path,
-        from.as_str(),
+        held.id,
+        held.state.as_str(),
         step.to.as_str(),
-        actor.id.0,
-        step.approval,
+        by as ActorId,
+        step.approval.map(|id| id.0),
         step.evidence
     )
     .execute(conn)
@@ -164,72 +137,13 @@ async fn write(
 pub async fn steps(conn: &mut PgConnection, path: &Path) -> Result<Vec<Step>, PathError> {
     let rows = sqlx::query!(
         "-- path.steps
-        select to_state, approval, evidence, at from tenant.path_step where path = $1 order by number",
+        select to_state, approval_id, evidence, at from tenant.path_step where path = $1 order by number",
         path.id
     );
     let steps = rows.fetch_all(conn).await?.into_iter().map(|row| {
         let to = row.to_state.parse().map_err(|()| PathError::State(row.to_state))?;
-        Ok(Step { to, approval: row.approval, evidence: row.evidence, at: Some(row.at) })
+        let approval = row.approval_id.map(ApprovalId);
+        Ok(Step { to, approval, evidence: row.evidence, at: Some(row.at) })
     });
     steps.collect()
-}
-
-/// One thing that a path lacks for its next rung.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Missing {
-    /// What is lacking.
-    pub what: String,
-    /// What to do.
-    pub help: String,
-}
-
-impl Missing {
-    fn new(what: &str, help: &str) -> Self {
-        Self { what: what.to_owned(), help: help.to_owned() }
-    }
-}
-
-/// What the path lacks for its next rung, as far as this crate's tables tell. What a target or a baseline lacks is
-/// added by those who know them.
-pub async fn missing(conn: &mut PgConnection, path: &Path) -> Result<Vec<Missing>, PathError> {
-    let facts = sqlx::query!(
-        r#"-- path.missing
-        select exists (select from tenant.policy where path = $1) as "policy!",
-            exists (select from tenant.record where connector = $2 and stream = $3) as "records!",
-            exists (select from tenant.decision where path = $1) as "decisions!""#,
-        path.id,
-        path.connector,
-        path.stream
-    );
-    let facts = facts.fetch_one(conn).await?;
-    let mut missing = Vec::new();
-    match path.state {
-        PathState::Catalogued => {
-            missing
-                .push(Missing::new("the target has not been probed", "`tenure connector check` probes it"));
-        }
-        PathState::Probed => {
-            if !facts.policy {
-                missing.push(Missing::new("there is no policy", "`tenure policy add FILE`"));
-            }
-            if !facts.records {
-                missing.push(Missing::new("the stream has not been synced", "`tenure connector sync`"));
-            }
-            if !facts.decisions {
-                missing.push(Missing::new(
-                    "no baseline has been run",
-                    "the nightly baseline, or `tenure policy check`",
-                ));
-            }
-            missing.push(Missing::new("nobody has approved its certification", "ask for an approval"));
-        }
-        PathState::Certified => {
-            missing.push(Missing::new(
-                "no change has been written and verified",
-                "promote a candidate to assist",
-            ));
-        }
-        PathState::Live => {}
-    }
-    Ok(missing)
 }

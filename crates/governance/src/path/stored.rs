@@ -8,6 +8,7 @@ use super::PathState;
 use crate::{
     actor::Actor,
     audit::{self, AuditError, Event},
+    digest::NoDigest,
 };
 
 /// A governed set of fields of a stream.
@@ -65,6 +66,9 @@ pub enum PathError {
     /// Its state in the database is none.
     #[error("the path's state {0:?} is unknown")]
     State(String),
+    /// A stored digest is none.
+    #[error("a stored digest is none")]
+    Digest(#[from] NoDigest),
     /// The chain refused the entry.
     #[error("the path could not be put on record")]
     Audit(#[from] AuditError),

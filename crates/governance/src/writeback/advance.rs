@@ -8,6 +8,7 @@ use crate::{
     actor::ActorId,
     audit::{self, Event},
     digest::Digest,
+    path,
 };
 
 /// An arrow, with what is known by taking it.
@@ -66,8 +67,8 @@ impl<'a> Move<'a> {
     }
 }
 
-/// Moves a writeback from where it was seen. An end also issues the receipt, and a mismatch may trip the path's breaker;
-/// both belong to the same transaction. The last statements of it: see [`audit::append`].
+/// Moves a writeback from where it was seen. An end also issues the receipt, a mismatch may trip the path's breaker, and
+/// the first verified change makes a certified path live; all belong to the same transaction. The last statements of it: see [`audit::append`].
 pub async fn advance(
     conn: &mut PgConnection,
     seen: &Writeback,
@@ -77,6 +78,9 @@ pub async fn advance(
     let moved = find(conn, seen.id).await?;
     if moved.state == State::Mismatch {
         breaker::look(conn, &moved, step.job).await?;
+    }
+    if moved.state == State::Verified {
+        live(conn, &moved, step.job).await?;
     }
     if moved.state.is_final() {
         receipt::issue(conn, &moved, step).await?;
@@ -88,6 +92,16 @@ pub async fn advance(
     });
     audit::append(conn, &Event { kind: step.to.event(), actor: step.actor, job: step.job, body }).await?;
     Ok(moved)
+}
+
+/// Something was written and read back, which an undoing of it or a value that was there before do not show.
+async fn live(conn: &mut PgConnection, verified: &Writeback, job: Option<i64>) -> Result<(), WritebackError> {
+    if verified.sent_nothing || verified.plan.compensates.is_some() {
+        return Ok(());
+    }
+    let evidence = json!({ "writeback": verified.id, "plan": verified.digest });
+    let lifted = path::lift(conn, &verified.plan.path, evidence, verified.requested_by, job).await;
+    lifted.map_err(|error| WritebackError::Path(Box::new(error)))
 }
 
 async fn take(conn: &mut PgConnection, seen: &Writeback, step: &Move<'_>) -> Result<(), WritebackError> {

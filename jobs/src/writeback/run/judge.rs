@@ -1,13 +1,11 @@
 //! What an error means for the job.
 
-use std::error::Error;
-
 use connectors::{ErrorClass, SourceError};
 use database::tenant::TenantError;
 use governance::{audit::AuditError, writeback::WritebackError};
 use queue::{FailureClass, JobError};
 
-use crate::{connector_registry::RegistryError, environment::into_job_error};
+use crate::{connector_registry::RegistryError, describe, environment::into_job_error};
 
 pub(crate) fn judge(error: WritebackError) -> JobError {
     match error {
@@ -18,6 +16,7 @@ pub(crate) fn judge(error: WritebackError) -> JobError {
         error @ (WritebackError::Moved { .. }
         | WritebackError::Consent(_)
         | WritebackError::Receipt(_)
+        | WritebackError::Path(_)
         | WritebackError::Candidate(_)) => JobError::retry(error),
         error => JobError::fail(error, FailureClass::Poison),
     }
@@ -39,14 +38,4 @@ pub(in crate::writeback) fn source(error: &SourceError) -> JobError {
         ErrorClass::Configuration => JobError::fail(what, FailureClass::Configuration),
         ErrorClass::Poison => JobError::fail(what, FailureClass::Poison),
     }
-}
-
-pub(in crate::writeback) fn describe(error: &SourceError) -> String {
-    let mut text = error.to_string();
-    let mut next = Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

@@ -40,8 +40,8 @@ pub(super) async fn open(db: &TenantDb, seen: &Writeback) -> Result<Opened, JobE
     let budget = Arc::new(TenantBudget::new(db.clone(), connector));
     let connected = Target::connect(&definition, found, budget).await.map_err(|error| source(&error))?;
     let Some(target) = connected else { return fail(missing()) };
-    let probed = target_capability::load(db, &definition, stream).await.map_err(registry)?;
-    match probed.map(|probed| probed.capability) {
+    let kept = target_capability::load(db, &definition, stream).await.map_err(registry)?;
+    match kept.map(|kept| kept.probed.capability) {
         None if seen.idempotency_key.is_none() => {
             let (connector, stream) = named();
             fail(NoTarget::Untried { connector, stream })
