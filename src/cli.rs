@@ -25,6 +25,7 @@ mod path;
 mod place;
 mod policy;
 mod queue;
+mod readiness;
 mod reading;
 mod receipt;
 mod review;
@@ -110,6 +111,9 @@ enum Command {
     /// Who has acted, and the erasure of names
     #[command(subcommand)]
     Actor(actor::Command),
+    /// See what stands in a tenant's way before anything is written
+    #[command(subcommand)]
+    Readiness(readiness::Command),
     /// Look at what waits for a yes, and give or refuse it
     #[command(subcommand)]
     Approval(approval::Command),
@@ -258,6 +262,7 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Tenant(command) => tenant::run(command, &context).await,
         Command::Connector(command) => connector::run(command, &context).await,
         Command::Actor(command) => actor::run(command, &context).await,
+        Command::Readiness(command) => readiness::run(command, &context).await,
         Command::Approval(command) => approval::run(command, &context).await,
         Command::Gate(command) => gate::run(command, &context).await,
         Command::Receipt(command) => receipt::run(command, &context).await,

@@ -22,6 +22,7 @@ mod judges;
 pub mod nightly_baseline;
 pub mod probe;
 pub mod promotion_evaluation;
+pub mod readiness_scan;
 pub mod shadow_run;
 pub mod standing;
 pub mod target_capability;
@@ -110,6 +111,10 @@ pub const fn catalogue() -> &'static [Kind] {
             "freezes a candidate's evidence and says whether it may move one phase up; moves nothing",
             r#"{"candidate": "email-rules-2"}"#,
         ),
+        Kind::of::<readiness_scan::ReadinessScan>(
+            "says what a tenant's sources, targets and paths are ready for; reads only, and proves it",
+            "{}",
+        ),
         Kind::of::<shadow_run::ShadowRun>(
             "tries a candidate on cases that people have judged, without effect",
             r#"{"candidate": "email-rules-2"}"#,
@@ -137,6 +142,7 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<nightly_baseline::NightlyBaseline>()
         .with::<probe::Probe>()
         .with::<promotion_evaluation::PromotionEvaluation>()
+        .with::<readiness_scan::ReadinessScan>()
         .with::<shadow_run::ShadowRun>()
         .with::<tenant_provision::TenantProvision>()
         .with::<writeback::Writeback>()

@@ -1,4 +1,4 @@
-//! A path from its creation to certified and down again, by the command line alone.
+//! A path from its creation to certified and down again, and a tenant's readiness, by the command line alone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -109,4 +109,27 @@ async fn a_path_is_probed_certified_by_a_second_person_and_lowered() {
     assert_eq!(bench.run(&["path", "lower", "email", "--to", "live"]).code, Some(2));
     assert_eq!(bench.run(&["path", "lower", "nobody", "--to", "probed"]).code, Some(3));
     assert_eq!(bench.run(&["path", "probe", "nobody"]).code, Some(3));
+}
+
+#[tokio::test]
+async fn a_scan_says_what_stands_in_the_way_and_its_exit_code_whether_something_does() {
+    let bench = Bench::with_database().await;
+    bench.ok(&["tenant", "create", "acme", "--wait"]);
+    let (source, file) = source(&bench).await;
+    refused(&bench, &["readiness", "show"], 3, "never scanned");
+    let nothing = bench.run(&["readiness", "scan"]);
+    assert!(nothing.code == Some(1) && nothing.stdout.contains("connectors: there is none"), "{nothing:#?}");
+    bench.ok(&["connector", "sync", &file]);
+    let dry = bench.json(&["readiness", "scan", "--dry-run"]);
+    assert_eq!((&dry["connectors"], &dry["dry_run"]), (&serde_json::json!(["hr"]), &true.into()));
+    let scanned = bench.json(&["readiness", "scan", "--tenant", "acme"]);
+    assert_eq!((&scanned["blocks"], &scanned["proven"]), (&0.into(), &true.into()), "{scanned:#}");
+    assert_eq!(bench.json(&["readiness", "show"]), scanned);
+
+    sql(&source, "alter table people rename email to mail").await;
+    let blocked = bench.run(&["readiness", "scan"]);
+    assert_eq!(blocked.code, Some(1), "{blocked:#?}");
+    assert!(blocked.stdout.contains("blocks  hr/people: agreed fields are not there: email"), "{blocked:#?}");
+    let shown = bench.run(&["readiness", "show"]);
+    assert_eq!((shown.code, shown.stdout), (Some(1), blocked.stdout));
 }

@@ -24,12 +24,14 @@ mod page;
 mod read;
 mod request;
 mod retry_after;
+mod scan;
 mod target;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -108,6 +110,8 @@ pub(crate) struct HttpSource {
     bucket: Option<Bucket>,
     budget: Arc<dyn RequestBudget>,
     retry_first: Duration,
+    /// How many requests of each method have left.
+    sent: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl HttpSource {
@@ -125,7 +129,19 @@ impl HttpSource {
         let bucket = bucket(&place, definition.rate_limit.as_ref());
         let definition = Arc::new(definition.clone());
         let retry_first = RETRY_FIRST;
-        Ok(Self { place, definition, streams, client, credential, scrubber, bucket, budget, retry_first })
+        let sent = Arc::default();
+        Ok(Self {
+            place,
+            definition,
+            streams,
+            client,
+            credential,
+            scrubber,
+            bucket,
+            budget,
+            retry_first,
+            sent,
+        })
     }
 
     /// Starts or resumes a run.
@@ -147,6 +163,16 @@ impl HttpSource {
                 .at(&stream.name)
                 .configuration("the stream is of another kind of source", "give it a `path`")),
         }
+    }
+
+    /// Counts a request that is about to leave.
+    fn count(&self, method: &reqwest::Method) {
+        *self.sent.lock().expect("no holder panics").entry(method.to_string()).or_default() += 1;
+    }
+
+    /// How many requests of each method have left.
+    fn sent(&self) -> BTreeMap<String, u64> {
+        self.sent.lock().expect("no holder panics").clone()
     }
 
     /// Tests have no time to wait between tries.

@@ -28,6 +28,7 @@ mod postgres;
 mod progress;
 mod record;
 mod report;
+mod scan;
 mod secret;
 mod source;
 mod state;
@@ -45,6 +46,7 @@ pub use definition::{
 pub use error::{ErrorClass, Place, SourceError};
 pub use record::{Batch, KeyRange, Record, RejectReason, Rejected};
 pub use report::{Check, CheckReport, DiscoveredField, DiscoveredStream, Outcome};
+pub use scan::{Beside, Precision, Proof, Scan, ScannedStream, TargetLook, Volume};
 pub use secret::SecretText;
 pub use source::{ReadOptions, Reader, Source};
 pub use state::{State, StateError};

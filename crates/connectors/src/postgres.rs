@@ -21,6 +21,7 @@ mod keys;
 mod plan;
 mod quote;
 mod read;
+mod scan;
 mod session;
 mod statement;
 mod target;

@@ -50,6 +50,11 @@ impl CheckReport {
         }
     }
 
+    /// Whether something about this stream has failed.
+    pub(crate) fn has_failed(&self, stream: &str) -> bool {
+        self.checks.iter().any(|it| it.outcome == Outcome::Failed && it.stream.as_deref() == Some(stream))
+    }
+
     pub(crate) fn ok(&mut self, name: &'static str, stream: Option<&str>, message: impl Into<String>) {
         self.push(name, stream, Outcome::Ok, message.into(), None);
     }

@@ -9,6 +9,7 @@ use crate::http::{HttpReader, HttpSource};
 use crate::postgres::{PgReader, PgSource};
 use crate::record::Batch;
 use crate::report::{CheckReport, DiscoveredStream};
+use crate::scan::Scan;
 use crate::state::State;
 
 /// A source that can be read.
@@ -67,6 +68,15 @@ impl Source {
         match &self.driver {
             Driver::Postgres(source) => source.check(streams).await,
             Driver::Http(source) => source.check(streams).await,
+        }
+    }
+
+    /// Looks at everything that a first report needs, by reading alone, with up to `sample` records of each stream.
+    /// Never fails: what is wrong is in the report.
+    pub async fn scan(&self, streams: &[Stream], sample: usize) -> Scan {
+        match &self.driver {
+            Driver::Postgres(source) => source.scan(streams, sample).await,
+            Driver::Http(source) => source.scan(streams, sample).await,
         }
     }
 

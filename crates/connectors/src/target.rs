@@ -28,6 +28,7 @@ use crate::definition::{Convergence, Definition, Stream, StreamTarget, TargetCon
 use crate::error::{Place, SourceError};
 use crate::http::HttpTargetDriver;
 use crate::postgres::PgTarget;
+use crate::scan::{Proof, TargetLook};
 
 pub use capability::{Capability, Probed};
 pub use change::{Change, Conflict, Expected, Fields, Observed, Validator, WriteAnswer};
@@ -110,6 +111,18 @@ impl Target {
         match &self.driver {
             Driver::Postgres(target) => target.probe(sample).await,
             Driver::Http(target) => target.probe(sample).await,
+        }
+    }
+
+    /// What the target lets its credential do, by its own word: nothing is tried, and an API, which has no such word,
+    /// is sent nothing.
+    pub async fn examine(&self) -> Result<TargetLook, SourceError> {
+        match &self.driver {
+            Driver::Postgres(target) => target.examine().await,
+            Driver::Http(_) => {
+                let proof = Proof::Requests { sent: std::collections::BTreeMap::new() };
+                Ok(TargetLook { may_write: None, refused: Vec::new(), proof })
+            }
         }
     }
 

@@ -53,7 +53,11 @@ impl HttpSource {
     }
 
     /// The first page of a stream.
-    async fn sample(&self, stream: &Stream, warnings: &mut Vec<String>) -> Result<Page, SourceError> {
+    pub(super) async fn sample(
+        &self,
+        stream: &Stream,
+        warnings: &mut Vec<String>,
+    ) -> Result<Page, SourceError> {
         let place: Place = self.place.at(&stream.name);
         let deadline = Instant::now() + self.definition.run_deadline;
         let http = self.http(stream)?;
@@ -65,7 +69,7 @@ impl HttpSource {
     }
 }
 
-fn check_page(stream: &Stream, page: &Page, report: &mut CheckReport) {
+pub(super) fn check_page(stream: &Stream, page: &Page, report: &mut CheckReport) {
     let name = Some(stream.name.as_str());
     report.ok("read", name, format!("a page with {} records", page.items.len()));
     let records =
@@ -106,7 +110,7 @@ fn check_page(stream: &Stream, page: &Page, report: &mut CheckReport) {
 const CURSOR_NAMES: [&str; 6] =
     ["updated_at", "updatedAt", "modified_at", "last_modified", "updated", "modified"];
 
-fn describe(stream: &Stream, page: &Page) -> DiscoveredStream {
+pub(super) fn describe(stream: &Stream, page: &Page) -> DiscoveredStream {
     let mut fields: BTreeMap<String, (String, usize)> = BTreeMap::new();
     let mut records = 0;
     for item in &page.items {

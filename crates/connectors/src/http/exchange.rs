@@ -89,7 +89,11 @@ impl HttpSource {
             self.budget.acquire(bucket).await.map_err(Trouble::Budget)?;
         }
         let begun = std::time::Instant::now();
-        let sent = self.request(ask.http, ask.next, ask.lower).send();
+        let sent = async {
+            let request = self.request(ask.http, ask.next, ask.lower).build()?;
+            self.count(request.method());
+            self.client.execute(request).await
+        };
         let response = match tokio::time::timeout(self.definition.request_timeout, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {

@@ -41,7 +41,7 @@ impl PgSource {
         report
     }
 
-    async fn check_stream(
+    pub(super) async fn check_stream(
         &self,
         conn: &mut PgConnection,
         place: &Place,

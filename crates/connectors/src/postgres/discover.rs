@@ -48,7 +48,7 @@ impl PgSource {
         }
         DiscoveredStream {
             name: table.written(),
-            fields: table.columns.iter().map(field).collect(),
+            fields: table.columns.iter().map(DiscoveredField::from).collect(),
             snippet: snippet(table, &key, cursors.first().copied()),
             cursor_candidates: cursors.iter().map(|column| column.name.clone()).collect(),
             key,
@@ -58,8 +58,10 @@ impl PgSource {
     }
 }
 
-fn field(column: &Column) -> DiscoveredField {
-    DiscoveredField { name: column.name.clone(), kind: column.kind.clone(), nullable: !column.not_null }
+impl From<&Column> for DiscoveredField {
+    fn from(column: &Column) -> Self {
+        Self { name: column.name.clone(), kind: column.kind.clone(), nullable: !column.not_null }
+    }
 }
 
 /// Columns that look like a time of change or a version, the best first: known names, indexed, not null.

@@ -6,6 +6,7 @@
 //! commit itself can leave the outcome unknown.
 
 mod layout;
+mod look;
 mod probe;
 mod statement;
 
