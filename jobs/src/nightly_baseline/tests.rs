@@ -294,6 +294,30 @@ async fn a_run_that_nobody_began_is_refused() {
     assert!(ended.note.unwrap().contains("no run that job 99 began"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_comes_in_the_midst_of_a_path_decides_over_all_of_it() {
+    let stage = Stage::provisioned().await;
+    let begins = AtRest.job(&stage).await;
+    let environment = stage.environment();
+    // Begin, the first page, and then before the second one.
+    let (mut struck, go_on) = environment.fault().plan(4, Strike::Hang);
+    let id = stage.queue.enqueue(begins).await.unwrap().id;
+    let _worker = stage.worker(environment.clone());
+    struck.wait_for(|struck| *struck).await.expect("the boundary is reached");
+    assert!(environment.fault().seen()[4].contains("page 2"), "{:?}", environment.fault().seen());
+    let blocked = POLICY.replace("record.gone == true", "record.gone == false");
+    let mut write = stage.as_request().await.write().await.unwrap();
+    let ada = actor::named(&mut write, "ada").await.unwrap();
+    let path = path::by_name(&mut write, "contact-email").await.unwrap();
+    let policy = Policy::compile(&blocked, "policy", &Fields::any(), None).unwrap();
+    policy::add(&mut write, &path, &policy, &ada).await.unwrap();
+    write.commit().await.unwrap();
+    go_on.notify_one();
+    let report = reported(&stage, id).await;
+    let PathCounts { records, fix, review, block, .. } = report.paths[0].counts;
+    assert_eq!((report.paths[0].policy, records, fix, review, block), (Some(3), 3, 0, 0, 3));
+}
+
 /// Kills the worker at this boundary of a whole run, lets another go on, and tells how it ended.
 async fn killed(crm: &Crm, index: Option<usize>) -> (Vec<String>, String) {
     let stage = Stage::provisioned().await;
