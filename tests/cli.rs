@@ -18,3 +18,4 @@ mod record;
 mod review;
 mod schedules;
 mod work;
+mod writebacks;

@@ -1,4 +1,4 @@
-//! `drift_check`: reads verified changes back again, and takes up changes whose job was lost.
+//! `drift_check`: reads verified changes back again, and takes up changes, under way or only wanted, whose job was lost.
 //!
 //! What no longer holds is written down and never put right: somebody may have had a reason. A target that cannot be
 //! read is counted and left for the next night.
@@ -24,6 +24,7 @@ use crate::{
     environment::into_job_error,
     queue_of,
     writeback::{self, judge},
+    writeback_plan,
 };
 
 /// How many are looked up at a time.
@@ -158,12 +159,14 @@ impl Check<'_> {
         let mut read = self.db.read().await.map_err(into_job_error)?;
         let open = Filter { is_open: true, ..Filter::default() };
         let open = rows::list(&mut read, &open, RESUMED_MAX).await.map_err(judge)?;
+        let wanted = writeback_plan::due(&mut read, self.db.tenant(), RESUMED_MAX).await?;
         read.finish().await.map_err(into_job_error)?;
         let Counts { checked, drifted, unreadable } = self.counts;
         let output = json!({
             "checked": checked, "drifted": drifted, "unreadable": unreadable, "under_way": open.len(),
+            "wanted": wanted.len(),
         });
-        let mut done = Done::new().output(output);
+        let mut done = wanted.into_iter().fold(Done::new().output(output), Done::follow_up);
         for seen in open {
             done = done.follow_up(writeback::job(self.db.tenant(), seen.id).map_err(JobError::retry)?);
         }

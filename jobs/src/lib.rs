@@ -30,6 +30,7 @@ pub mod tenant_provision;
 #[cfg(test)]
 mod testing;
 pub mod writeback;
+pub mod writeback_plan;
 
 use std::time::Duration;
 
@@ -127,6 +128,10 @@ pub const fn catalogue() -> &'static [Kind] {
             "sends one approved change to its target and reads it back; made by `writeback plan`",
             r#"{"writeback": "17"}"#,
         ),
+        Kind::of::<writeback_plan::WritebackPlan>(
+            "plans one change that a person accepted or a policy may make, and enqueues its writeback; made by `review accept`",
+            r#"{"decision": "41"}"#,
+        ),
     ];
     KINDS
 }
@@ -146,6 +151,7 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<shadow_run::ShadowRun>()
         .with::<tenant_provision::TenantProvision>()
         .with::<writeback::Writeback>()
+        .with::<writeback_plan::WritebackPlan>()
 }
 
 /// An error with its causes, for a report.

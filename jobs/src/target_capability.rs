@@ -85,7 +85,8 @@ pub async fn store(
     stream: &str,
     probed: &Probed,
 ) -> Result<DateTime<Utc>, RegistryError> {
-    let mut write = db.write().await?;
+    // A job may say it again without harm.
+    let mut write = if db.scope().claim().is_some() { db.fenced().await? } else { db.write().await? };
     let probed_at = sqlx::query_scalar!(
         "-- target_capability.store
         insert into tenant.target_capability (connector, stream, definition, capability, obstacle, evidence)

@@ -23,8 +23,9 @@ use queue::{Attempt, Done, Job, JobError, NewJob};
 use serde::{Deserialize, Serialize};
 
 pub use self::look::{LookError, actor, drifts, list, show, view};
+pub(crate) use self::plan::prepare;
 pub use self::plan::{PlanError, Wish, accept, compensate, plan};
-pub(crate) use self::run::judge::judge;
+pub(crate) use self::run::judge::{judge, registry, source};
 use crate::{Environment, queue_of};
 
 /// The payload.

@@ -18,7 +18,11 @@ use governance::{
     review::ReviewError,
 };
 use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
-use jobs::{connector_registry::RegistryError, target_capability::ProbeError, writeback::PlanError};
+use jobs::{
+    connector_registry::RegistryError,
+    target_capability::ProbeError,
+    writeback::{LookError, PlanError},
+};
 use queue::{
     BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused,
     ScheduleError, WorkerError,
@@ -182,6 +186,7 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_policy))
         .or_else(|| error.downcast_ref().and_then(of_probe))
         .or_else(|| error.downcast_ref().and_then(of_plan))
+        .or_else(|| error.downcast_ref().and_then(of_look))
         .or_else(|| error.downcast_ref().and_then(of_writeback))
         .or_else(|| error.downcast_ref().and_then(of_review))
         .or_else(|| error.downcast_ref().map(of_source))
@@ -401,10 +406,22 @@ fn of_plan(error: &PlanError) -> Option<Exit> {
         PlanError::Refused(_)
         | PlanError::Exists(_)
         | PlanError::Nothing(_)
+        | PlanError::Changed(_)
         | PlanError::State { .. }
         | PlanError::NotOurs(_)
         | PlanError::NoPolicy(_) => Some(Exit::Refused),
         PlanError::NoTarget { .. } | PlanError::Unwritable(_) => Some(Exit::Configuration),
+        // Transparent: the chain goes on below them.
+        PlanError::Registry(error) => of_registry(error),
+        PlanError::Writeback(error) => of_writeback(error),
+        // The error below has a say.
+        _ => None,
+    }
+}
+
+fn of_look(error: &LookError) -> Option<Exit> {
+    match error {
+        LookError::Writeback(error) => of_writeback(error),
         // The error below has a say.
         _ => None,
     }

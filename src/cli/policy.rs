@@ -23,7 +23,7 @@ use super::{
     exit::{Exit, Failure},
     tenant,
 };
-use crate::config::Fault;
+use crate::{config::Fault, wiring::Control};
 
 const CHECK_EXAMPLES: &str = "Examples:
   tenure policy check crm-contacts.toml
@@ -81,9 +81,18 @@ impl Whose {
         context: &Context,
         work: impl AsyncFnOnce(&TenantDb) -> anyhow::Result<Exit>,
     ) -> anyhow::Result<Exit> {
-        let enter = async |control: &crate::wiring::Control| {
+        self.enter_with_queue(context, async |_, db| work(db).await).await
+    }
+
+    /// The same for work that also enqueues.
+    pub(super) async fn enter_with_queue(
+        &self,
+        context: &Context,
+        work: impl AsyncFnOnce(&Control, &TenantDb) -> anyhow::Result<Exit>,
+    ) -> anyhow::Result<Exit> {
+        let enter = async |control: &Control| {
             let tenant = tenant::or_default(context, control, self.tenant.as_ref()).await?;
-            work(&control.tenant(&tenant).await?).await
+            work(control, &control.tenant(&tenant).await?).await
         };
         context.with_control(async |control| context.interruptible(enter(control)).await).await
     }

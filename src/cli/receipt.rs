@@ -6,7 +6,8 @@ use clap::Subcommand;
 use database::control::TenantName;
 use governance::{
     reading::Reading,
-    receipt::{self, Proof, ReceiptId},
+    receipt::{self, Proof, ReceiptId, Subject},
+    review::{self, ReviewId},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -21,6 +22,7 @@ use crate::wiring::Control;
 
 const EXAMPLES: &str = "Examples:
   tenure receipt show 42.17 --tenant acme
+  tenure receipt show --review 7          that of the newest word on a case, or of its decision
   tenure receipt verify 42.17 --json      the path to the root that the audit chain carries";
 
 #[derive(Debug, clap::Args)]
@@ -32,11 +34,24 @@ pub(super) struct Args {
     tenant: Option<TenantName>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArgs {
+    /// The receipt's number
+    #[arg(required_unless_present = "review")]
+    receipt: Option<ReceiptId>,
+    /// Of this case of the review queue
+    #[arg(long, value_name = "CASE", conflicts_with = "receipt")]
+    review: Option<ReviewId>,
+    /// The tenant whose receipt it is [default: the only one there is]
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<TenantName>,
+}
+
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub(super) enum Command {
     /// What was decided, by whom, under which policy, and what came of it
-    Show(Args),
+    Show(ShowArgs),
     /// Recompute the receipt's path and look for its root in the audit chain
     Verify(Args),
 }
@@ -56,17 +71,35 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         .await
 }
 
-async fn show(args: &Args, context: &Context, control: &Control) -> anyhow::Result<Exit> {
+async fn show(args: &ShowArgs, context: &Context, control: &Control) -> anyhow::Result<Exit> {
     let tenant = tenant::or_default(context, control, args.tenant.as_ref()).await?;
     let db = control.tenant(&tenant).await?;
     let mut read = db.read().await?;
-    let stored = receipt::find(&mut read, args.receipt).await?;
-    let later = receipt::later(&mut read, args.receipt).await?;
+    let id = match (args.receipt, args.review) {
+        (Some(id), _) => id,
+        (None, Some(case)) => of_case(&mut read, case).await?,
+        (None, None) => {
+            return Err(Failure::usage("no receipt is named", "`tenure receipt show --help`").into());
+        }
+    };
+    let stored = receipt::find(&mut read, id).await?;
+    let later = receipt::later(&mut read, id).await?;
     read.finish().await?;
-    reading::on_record(context, &db, &Reading::Receipt(args.receipt)).await?;
+    reading::on_record(context, &db, &Reading::Receipt(id)).await?;
     let document = serde_json::from_slice(&stored.content)?;
-    context.output.answer(&Shown { id: args.receipt, entry: stored.seq, content: document, later })?;
+    context.output.answer(&Shown { id, entry: stored.seq, content: document, later })?;
     Ok(Exit::Ok)
+}
+
+/// The receipt of the newest word on a case, or of the decision that it is about.
+async fn of_case(conn: &mut sqlx::PgConnection, id: ReviewId) -> anyhow::Result<ReceiptId> {
+    let none = |what: &str| {
+        Failure::not_found(format!("there is no {what} {id}"), "`tenure review list --all` shows cases")
+    };
+    let case = review::get(conn, id).await?.ok_or_else(|| none("case"))?;
+    let mut receipts = receipt::about(conn, Subject::Decision(case.decision)).await?;
+    receipts.extend(receipt::about(conn, Subject::Review(id.0)).await?);
+    Ok(receipts.pop().ok_or_else(|| none("receipt about case"))?)
 }
 
 #[derive(Serialize)]

@@ -1,8 +1,9 @@
-//! `tenure review open|list|show|assign|accept|correct|reject|redecide`.
+//! `tenure review open|next|list|show|assign|accept|correct|reject|confirm|redecide`.
 //!
 //! Whoever changes a case names the version that they have seen. A dry run does the same and takes it back.
 
 mod change;
+mod confirm;
 mod open;
 mod view;
 
@@ -21,21 +22,33 @@ const EXAMPLES: &str = "Examples:
   tenure review show 7 --as ben
   tenure review accept 7 --seen 1 --reason 'matches the contract' --as ben
   tenure review correct 7 --seen 1 --set email=ada@example.com --reason 'she called' --as ben
+  tenure review next --confirm --as eve
+  tenure review confirm 7 accept --reason 'as on the website' --as eve
 
 `show` prints the version; a case that somebody changed since is refused, and one whose record changed is stale: it is
-closed and decided anew. That a person looked is put on record.";
+closed and decided anew. What was accepted or corrected is planned as a writeback, unless the path is off. That a person
+looked is put on record.
+
+One person's word is no truth: `confirm` gives a second one. It is blind: `next --confirm` and `show --blind` show the
+case as it was, and whoever was shown the first word, by `show` or `list --all`, is refused. Two who say the same settle
+the case; while they differ, another person may confirm it.";
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub(super) enum Command {
     /// Decide over a path's stored records and open a case for each that needs a person
     Open(open::Args),
+    /// The oldest case that waits for you
+    Next(view::NextArgs),
     /// What waits for a person, the oldest first
     List(view::ListArgs),
-    /// A case with its values, what is proposed and why
+    /// A case with its values, what is proposed and why, and what has come of it
     Show {
         /// Its number
         id: ReviewId,
+        /// As it was before anybody decided it, so that you can still confirm it
+        #[arg(long)]
+        blind: bool,
         #[command(flatten)]
         whose: Whose,
     },
@@ -48,6 +61,9 @@ pub(super) enum Command {
     Correct(change::CorrectArgs),
     /// The record is right as it is
     Reject(change::WordArgs),
+    /// Say, without knowing the first word, what is right on a case that another person has decided
+    #[command(after_help = EXAMPLES)]
+    Confirm(confirm::Args),
     /// Close a stale case and decide its record anew
     Redecide {
         /// Its number
@@ -63,12 +79,14 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match command {
         Command::Open(args) => open::run(&args, context).await,
+        Command::Next(args) => view::next(&args, context).await,
         Command::List(args) => view::list(&args, context).await,
-        Command::Show { id, whose } => view::show(id, &whose, context).await,
+        Command::Show { id, blind, whose } => view::show(id, blind, &whose, context).await,
         Command::Assign(args) => change::assign(&args, context).await,
         Command::Accept(args) => change::accept(&args, context).await,
         Command::Correct(args) => change::correct(&args, context).await,
         Command::Reject(args) => change::reject(&args, context).await,
+        Command::Confirm(args) => confirm::run(&args, context).await,
         Command::Redecide { id, dry_run, whose } => change::redecide(id, dry_run, &whose, context).await,
     }
 }
@@ -101,6 +119,16 @@ fn refused(error: ReviewError) -> anyhow::Error {
         ReviewError::ChangesNothing(id) => {
             (Exit::Refused, format!("that the record is right as it is says `tenure review reject {id}`"))
         }
+        ReviewError::NoWord(id) => {
+            (Exit::Refused, format!("the first word is given by `tenure review accept|correct|reject {id}`"))
+        }
+        ReviewError::SamePerson(_) | ReviewError::NotBlind(_) => {
+            (Exit::NotPermitted, "somebody else must confirm it: `tenure review next --confirm`".to_owned())
+        }
+        ReviewError::Settled(_) | ReviewError::NotMeasured(_) => (
+            Exit::Refused,
+            "`tenure review next --confirm` shows what still waits for a second word".to_owned(),
+        ),
         ReviewError::BadValue(_) => {
             (Exit::Usage, "write `--set FIELD=VALUE`, once for each field".to_owned())
         }

@@ -127,3 +127,46 @@ async fn a_word_that_makes_no_sense_is_refused_with_what_to_write() {
         ["review", "correct", &id, "--seen", "1", "--reason", "she called", "--set", "email=n@example.com"];
     assert_eq!(bench.json(&correct)["case"]["state"], "corrected");
 }
+
+#[tokio::test]
+async fn g1_a_second_word_is_blind_another_persons_and_settles_the_case() {
+    let bench = Bench::with_database().await;
+    prepare(&bench).await;
+    bench.ok(&["review", "open", "--path", "email", "--fixes"]);
+    let id = case(&bench, "1");
+    let by = |name: &str, arguments: &[&str]| {
+        let all: Vec<String> = arguments.iter().chain(&["--as", name]).map(|it| (*it).to_owned()).collect();
+        all
+    };
+    let run = |name: &str, arguments: &[&str]| {
+        let all = by(name, arguments);
+        bench.run(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let confirm = ["review", "confirm", &id, "accept", "--reason", "as on the website"];
+    let refuse = |name: &str, code, says: &str| {
+        let ran = run(name, &confirm);
+        assert!(
+            ran.code == Some(code) && ran.stderr.contains(says) && ran.stderr.contains("help:"),
+            "{ran:#?}"
+        );
+    };
+    refuse("eve", 4, "nobody has decided case");
+    let accepted = run("ben", &["review", "accept", &id, "--seen", "1", "--reason", "as in the contract"]);
+    assert!(accepted.stdout.contains("the path email is off: nothing will be written"), "{accepted:#?}");
+    refuse("ben", 5, "must be another person's");
+    // Kim was shown the word; Eve sees the case as it was, and is told nothing by trying.
+    run("kim", &["review", "show", &id]);
+    refuse("kim", 5, "without knowing the first");
+    let next = run("eve", &["review", "next", "--confirm"]).stdout;
+    assert!(next.contains(&format!("review confirm {id}")) && !next.contains("ben"), "{next}");
+    let blind = run("eve", &["review", "show", &id, "--blind"]).stdout;
+    assert!(!blind.contains("accepted") && !blind.contains("contract"), "{blind}");
+    let dry = run("eve", &[&confirm[..], &["--dry-run", "--json"]].concat());
+    assert_eq!(object(&dry.stdout)["agreement"], Value::Null, "{dry:#?}");
+    let settled = run("eve", &[&confirm[..], &["--json"]].concat());
+    assert_eq!(object(&settled.stdout)["agreement"], "settled", "{settled:#?}");
+    refuse("eve", 5, "must be another person's");
+    refuse("lea", 4, "two persons have said the same");
+    assert!(run("eve", &["review", "next", "--confirm"]).stdout.contains("nothing waits for you"));
+    assert!(bench.ok(&["review", "show", &id]).contains("accepted by eve"));
+}

@@ -3,8 +3,8 @@
 //! Owns: the pages of a path's records, the evidence that needs other records (gathered by one statement per kind and
 //! page), the decisions and their rows.
 //!
-//! Promises: one decision per path, policy version and input digest, whatever is repeated. The same input gives the
-//! same decision. Memory does not grow with the number of records. A decision on a record that has vanished or changed
+//! Promises: one decision per path, policy version and input digest, whatever is repeated, and a receipt for each. The
+//! same input gives the same decision. Memory does not grow with the number of records. A decision on a record that has vanished or changed
 //! meanwhile is not stored.
 //!
 //! Refuses: to write anything but decisions. Everything else happens in a transaction that may be read-only.
@@ -13,6 +13,7 @@ mod decide;
 mod evidence;
 mod measure;
 mod page;
+mod receipts;
 mod store;
 mod tally;
 #[cfg(test)]
@@ -23,6 +24,8 @@ pub use decide::{Decider, Decision};
 pub use evidence::{Evidence, MATCHES_MAX, gather};
 pub use measure::{MEASURED_POLICY, Measured, measure};
 pub use page::{PAGE_RECORDS, Record, fields, next_page, now, of_keys};
+pub(crate) use receipts::issue as issue_receipts;
+pub(crate) use store::insert;
 pub use store::{DecisionError, Stored, store};
 pub use tally::{Example, Row, Tally};
 pub use verdict::Verdict;

@@ -26,4 +26,5 @@ pub mod reading;
 pub mod receipt;
 pub mod review;
 pub mod shadow;
+pub mod wish;
 pub mod writeback;

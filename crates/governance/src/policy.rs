@@ -6,7 +6,8 @@
 //! rule's name. A stored version never changes.
 //!
 //! Refuses: a file with a fault anywhere; all of them are told with line and column. A rule never reaches outside of
-//! the record, its history and the evidence that was gathered for it.
+//! the record and the evidence that was gathered for it; earlier states of a record are not kept, and asking for them is
+//! a fault.
 
 mod definition;
 mod expression;
@@ -74,6 +75,12 @@ impl Policy {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// How sure a fix must be to go on without a person, in per cent.
+    #[must_use]
+    pub fn review_below(&self) -> u8 {
+        self.review_below
     }
 
     /// What must be gathered before it can decide.

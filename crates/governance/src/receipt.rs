@@ -9,6 +9,7 @@
 
 mod issue;
 mod proof;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -17,8 +18,9 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    issue::{By, Issued, issue},
+    issue::{By, Issued, issue, issue_about},
     proof::{Flaw, Proof, Stored, find, later, prove},
+    subject::{Subject, about},
 };
 use crate::{actor::ActorId, audit::AuditError, digest::Digest};
 

@@ -2,25 +2,31 @@
 //!
 //! Owns the cases and their states. Promises: one open case per path and record; a case is about a record in one state,
 //! and one whose record has changed since cannot be decided, it is closed as stale and decided anew; of two persons who
-//! change the same version of a case one is refused and told who came first. A person's word is the baseline and the
-//! ground truth of the shadow runs on the same input. Every reading of a case by a person and every word on one is in
-//! the chain, as ids and digests.
+//! change the same version of a case one is refused and told who came first. The first person's word is the baseline of
+//! the shadow runs on the same input; ground truth it becomes only by a second person who says the same, and who was not
+//! shown the first word before (`confirm.rs`). Every reading of a case by a person and every word on one is in the
+//! chain, as ids and digests, and every word has a receipt.
 //!
-//! Refuses: to write to a record. What was accepted is for a writeback to send.
+//! Refuses: to write to a record. What was accepted is wanted ([`crate::wish`]), and for a writeback to send.
 
 mod assign;
+mod confirm;
 mod decide;
 mod find;
+mod next;
 mod open;
 mod refresh;
 mod state;
 #[cfg(test)]
 mod tests;
+mod word_receipt;
 
 pub use self::{
     assign::assign,
+    confirm::{Agreement, Confirmation, confirm},
     decide::{REASON_LENGTH_MAX, Word, decide},
-    find::{Case, Filter, Person, get, list, view},
+    find::{Case, Filter, Person, View, get, list, view},
+    next::{Task, next, view_blind},
     open::{Opened, Pass, open, pass},
     refresh::{Refreshed, refresh, refresh_all},
     state::{ReviewId, State},
@@ -36,7 +42,9 @@ use crate::{
     decision::DecisionError,
     path::PathError,
     policy::PolicyError,
+    receipt::ReceiptError,
     shadow::ShadowError,
+    wish::WishError,
 };
 
 /// Why a case cannot be read or changed.
@@ -91,6 +99,21 @@ pub enum ReviewError {
     /// The value that the record has.
     #[error("the correction of case {0} changes nothing")]
     ChangesNothing(ReviewId),
+    /// There is no first word that a second could confirm.
+    #[error("nobody has decided case {0} yet")]
+    NoWord(ReviewId),
+    /// A person is one person however often.
+    #[error("you have given your word on case {0}: a second one must be another person's")]
+    SamePerson(ReviewId),
+    /// Who knows the first word gives no independent second one.
+    #[error("you were shown the word on case {0}: a second one must be given without knowing the first")]
+    NotBlind(ReviewId),
+    /// Two persons said the same of it.
+    #[error("case {0} is settled: two persons have said the same")]
+    Settled(ReviewId),
+    /// Nothing was kept that a candidate could be tried on.
+    #[error("nothing is measured by case {0}: its record is too large to be kept")]
+    NotMeasured(ReviewId),
     /// No reason, or a book.
     #[error("a reason has 1 to {REASON_LENGTH_MAX} characters")]
     BadReason,
@@ -115,6 +138,12 @@ pub enum ReviewError {
     /// The decision cannot be stored.
     #[error(transparent)]
     Decision(#[from] DecisionError),
+    /// What is wanted cannot be kept.
+    #[error(transparent)]
+    Wish(#[from] WishError),
+    /// The receipt cannot be issued.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     /// What candidates are tried on cannot be kept.
     #[error(transparent)]
     Shadow(#[from] ShadowError),

@@ -1,8 +1,10 @@
 //! Shadow runs: what a candidate would have said, beside what people said and what turned out right.
 //!
-//! Owns the frozen cases, people's verdicts on them (the *baseline*), ground truth, and the runs. Promises: a case keeps
-//! what was to be decided, so that each candidate is tried on the same; a candidate runs once on a case, and the first
-//! run stands; a run that fails, hangs or panics is kept as what it is; a run can read and never write, and an attempt
+//! Owns the frozen cases, people's verdicts on them, ground truth, and the runs. The first person's word on a case is
+//! the *baseline* that a candidate is compared with. *Ground truth* is never that word alone: it is what a second person
+//! said alike, or what a later sync observed that people really changed (`truth.rs` has the rule). Promises: a case
+//! keeps what was to be decided, so that each candidate is tried on the same; a candidate runs once on a case, and the
+//! first run stands; a run that fails, hangs or panics is kept as what it is; a run can read and never write, and an attempt
 //! to is refused, kept as an error of the run, and put on record (G5).
 //!
 //! Refuses: to say what the runs are worth; that is [`crate::promotion`]'s. It knows no target and no connector: a
@@ -24,7 +26,7 @@ pub use self::{
     judge::{Fault, Hands, Judge, Said},
     rules::{Ruled, shown},
     run::{Ran, RunError, attempt, pending, record},
-    truth::settle,
+    truth::is_settled,
     value::value_digest,
 };
 

@@ -27,8 +27,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use self::admit::hold;
 pub use self::{
-    admit::{Leave, Refusal, Rule, leave, rule},
+    admit::{Active, Leave, Refusal, Rule, leave, rule},
     advance::{Move, advance, count_read},
     consent::{Asked, Consent, ask, look as look_for_consent, withdraw},
     drift::{Drift, DriftPage, Drifting, drifts, mark_checked, watched},

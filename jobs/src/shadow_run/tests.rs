@@ -8,7 +8,7 @@ use governance::{
     digest::Digest,
     path::{self, NewPath},
     policy::{self, Fields},
-    shadow::{Case, CaseId, Fault, Hands, Judge, NewCase, Said, freeze, say, settle, shown},
+    shadow::{Case, CaseId, Fault, Hands, Judge, NewCase, Said, freeze, say, shown},
 };
 use queue::State;
 use serde_json::{Map, json};
@@ -73,12 +73,14 @@ fn lower_case(email: &str) -> Said {
     Said { verdict: Verdict::Fix, value: Some(value), class: Some("email_format".to_owned()) }
 }
 
-/// A candidate with this policy version, and so many cases that people judged as the rules do, half of them scored.
+/// A candidate with this policy version, and so many cases that Ada judged as the rules do; of half of them Ben said the
+/// same, so that they are scored.
 pub(crate) async fn prepare(stage: &Stage, version: i64, cases: i64) {
     let db = stage.as_request().await;
     let mut write = db.write().await.unwrap();
     let actor = actor::named(&mut write, "ada").await.unwrap();
     let ada = actor.id;
+    let ben = actor::named(&mut write, "ben").await.unwrap().id;
     let new = NewPath {
         name: PATH.to_owned(),
         connector: "crm".to_owned(),
@@ -108,7 +110,7 @@ pub(crate) async fn prepare(stage: &Stage, version: i64, cases: i64) {
         let id = case(&mut write, number, &email).await;
         say(&mut write, id, &lower_case(&email), ada).await.unwrap();
         if number % 2 == 0 {
-            settle(&mut write, id, &lower_case(&email), ada).await.unwrap();
+            say(&mut write, id, &lower_case(&email), ben).await.unwrap();
         }
     }
     write.commit().await.unwrap();

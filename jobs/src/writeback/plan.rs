@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use connectors::{Capability, LocalBudget, Observed, SourceError, Target};
+use connectors::{
+    Capability, Change, Expected, LocalBudget, Observed, RequestBudget, SourceError, Standing, Target,
+};
 use database::tenant::{TenantDb, TenantError};
 use governance::{
     actor::ActorId,
@@ -18,6 +20,7 @@ use serde_json::json;
 use super::run::target::replanned;
 use crate::{
     connector_registry::{self, RegistryError},
+    connector_sync::budget::TenantBudget,
     target_capability,
 };
 
@@ -74,6 +77,9 @@ pub enum PlanError {
     /// The record holds the wanted values already.
     #[error("the record {0:?} holds these values already")]
     Nothing(String),
+    /// The record is not as it was when somebody, or a policy, decided on it.
+    #[error("the record {0:?} has changed since it was judged: it is decided anew after the next sync")]
+    Changed(String),
     /// The writeback is in no state for this.
     #[error("writeback {id} is {state}: {what}")]
     State {
@@ -107,6 +113,17 @@ pub enum PlanError {
 /// Plans a change on what the target shows now, and asks for the approval that its gate wants. With `dry_run` nothing is
 /// kept. The caller enqueues the job.
 pub async fn plan(db: &TenantDb, wish: &Wish, dry_run: bool) -> Result<(Writeback, Asked), PlanError> {
+    let new = prepare(db, wish, None).await?;
+    enter(db, &new, dry_run).await
+}
+
+/// The plan, on what the target shows now. `judged` is what the fields held when it was decided; a record that holds
+/// something else is [`PlanError::Changed`].
+pub(crate) async fn prepare(
+    db: &TenantDb,
+    wish: &Wish,
+    judged: Option<&Values>,
+) -> Result<NewWriteback, PlanError> {
     let rule = rule(db, &wish.path).await?;
     let policy = rule.policy.ok_or_else(|| PlanError::NoPolicy(wish.path.clone()))?;
     let mut plan = Plan {
@@ -122,8 +139,11 @@ pub async fn plan(db: &TenantDb, wish: &Wish, dry_run: bool) -> Result<(Writebac
         policy,
         compensates: None,
     };
-    rule.admits(&plan, wish.accepted_by)?;
-    let observed = look(db, &plan, wish.creates).await?;
+    rule.admits(&plan, wish.accepted_by, wish.confidence)?;
+    let (target, observed) = look(db, &plan, wish.creates).await?;
+    if let Some(judged) = judged {
+        compare(&target, &plan, judged, observed.as_ref())?;
+    }
     plan = replanned(&plan, observed.as_ref());
     if plan.before.as_ref() == Some(&plan.desired) {
         return Err(PlanError::Nothing(wish.key.clone()));
@@ -135,14 +155,34 @@ pub async fn plan(db: &TenantDb, wish: &Wish, dry_run: bool) -> Result<(Writebac
             "rest": observed.as_ref().map(|seen| &seen.rest), "plan": plan.digest()?,
         }))?,
     };
-    let new = NewWriteback {
+    Ok(NewWriteback {
         plan,
         confidence: wish.confidence,
         evidence,
         requested_by: wish.requested_by,
         accepted_by: wish.accepted_by,
+    })
+}
+
+/// Refuses a record that does not hold what was judged, by the target's own notion of what is the same.
+fn compare(
+    target: &Target,
+    plan: &Plan,
+    judged: &Values,
+    observed: Option<&Observed>,
+) -> Result<(), PlanError> {
+    let change = Change {
+        key: plan.key.clone(),
+        expected: Expected::Present { before: judged.clone(), validator: None },
+        desired: plan.desired.clone(),
+        idempotency_key: String::new(),
     };
-    enter(db, &new, dry_run).await
+    match target.compare(&change, observed) {
+        Standing::Before => Ok(()),
+        Standing::Desired => Err(PlanError::Nothing(plan.key.clone())),
+        Standing::Gone => Err(PlanError::NoRecord(plan.key.clone())),
+        Standing::Other(_) => Err(PlanError::Changed(plan.key.clone())),
+    }
 }
 
 /// Plans the undoing of a verified change: only while the record still holds what was written (W7).
@@ -162,7 +202,8 @@ pub async fn compensate(
         return Err(PlanError::State { id, state: original.state, what });
     }
     let undo = Plan { desired: before, compensates: Some(id), ..original.plan.clone() };
-    let plan = replanned(&undo, look(db, &undo, false).await?.as_ref());
+    let (_, observed) = look(db, &undo, false).await?;
+    let plan = replanned(&undo, observed.as_ref());
     // What the read-back saw is our post-image, to the byte.
     let ours = original.observed.as_ref().is_some_and(|seen| {
         plan.before.as_ref().is_some_and(|now| now.iter().all(|(name, value)| seen.get(name) == Some(value)))
@@ -220,11 +261,14 @@ async fn rule(db: &TenantDb, path: &str) -> Result<rows::Rule, PlanError> {
 }
 
 /// The record as the target shows it. A target that was never tried as it is defined now is tried first.
-async fn look(db: &TenantDb, plan: &Plan, creates: bool) -> Result<Option<Observed>, PlanError> {
+async fn look(db: &TenantDb, plan: &Plan, creates: bool) -> Result<(Target, Option<Observed>), PlanError> {
     let definition = connector_registry::load(db, &plan.connector).await?;
     let none = || PlanError::NoTarget { connector: plan.connector.clone(), stream: plan.stream.clone() };
     let stream = definition.stream(&plan.stream).ok_or_else(none)?;
-    let budget = Arc::new(LocalBudget::default());
+    let budget: Arc<dyn RequestBudget> = match db.scope().claim() {
+        Some(_) => Arc::new(TenantBudget::new(db.clone(), &plan.connector)),
+        None => Arc::new(LocalBudget::default()),
+    };
     let target = Target::connect(&definition, stream, budget).await?.ok_or_else(none)?;
     let observed = target.read(&plan.key).await?;
     match (&observed, creates) {
@@ -246,5 +290,5 @@ async fn look(db: &TenantDb, plan: &Plan, creates: bool) -> Result<Option<Observ
         }
         target_capability::store(db, &definition, &plan.stream, &probed).await?;
     }
-    Ok(observed)
+    Ok((target, observed))
 }

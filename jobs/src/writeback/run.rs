@@ -77,7 +77,7 @@ impl Run<'_> {
         read.finish().await.map_err(into_job_error)?;
         let refusal = match rule {
             None => Some(rows::Refusal::NoPath(seen.plan.path.clone())),
-            Some(rule) => rule.admits(&seen.plan, seen.accepted_by).err(),
+            Some(rule) => rule.admits(&seen.plan, seen.accepted_by, seen.confidence).err(),
         };
         if let Some(refusal) = refusal {
             let detail = refusal.to_string();

@@ -6,7 +6,10 @@ use database::tenant::{TenantDb, Write};
 use governance::{
     actor::{self, ActorError, ActorId},
     review::{self, Case, Refreshed, ReviewError, ReviewId, Word},
+    wish::{self, State as Standing, Wish, WishId},
 };
+use jobs::writeback_plan;
+use queue::JobId;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -18,8 +21,9 @@ use super::{
         policy::Whose,
     },
     refused,
-    view::Shown,
+    view::{Shown, fate_of_wish},
 };
+use crate::{telemetry, wiring::Control};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct What {
@@ -65,7 +69,7 @@ pub(crate) struct CorrectArgs {
     set: Vec<(String, Value)>,
 }
 
-fn parse_set(text: &str) -> Result<(String, Value), String> {
+pub(super) fn parse_set(text: &str) -> Result<(String, Value), String> {
     match text.split_once('=') {
         Some((field, value)) if !field.is_empty() => {
             let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
@@ -92,11 +96,11 @@ async fn decide(args: &WordArgs, word: Word, context: &Context) -> anyhow::Resul
     let What { id, seen, dry_run, whose } = &args.what;
     let word = &word;
     whose
-        .enter(context, async |db| {
+        .enter_with_queue(context, async |control, db| {
             let mut write = db.write().await?;
             let by = person(&mut write, context.actor()).await?;
             match review::decide(&mut write, *id, *seen, word.clone(), &args.reason, by).await {
-                Ok(case) => end(write, case, *dry_run, context).await,
+                Ok(case) => decided(write, control, db, case, *dry_run, context).await,
                 Err(ReviewError::Stale(_)) if !dry_run => {
                     drop(write);
                     Err(anew(db, *id).await?)
@@ -105,6 +109,56 @@ async fn decide(args: &WordArgs, word: Word, context: &Context) -> anyhow::Resul
             }
         })
         .await
+}
+
+/// Commits the word, and then enqueues the job that plans what it wants; should that be lost, the nightly check of
+/// writebacks finds the wish.
+async fn decided(
+    mut write: Write,
+    control: &Control,
+    db: &TenantDb,
+    case: Case,
+    dry_run: bool,
+    context: &Context,
+) -> anyhow::Result<Exit> {
+    let wish = match case.value {
+        Some(_) => wish::find(&mut write, WishId(case.decision)).await?,
+        None => None,
+    };
+    let mut job = None;
+    if !dry_run {
+        write.commit().await?;
+        if let Some(due) = wish.as_ref().filter(|wish| wish.state == Standing::Due) {
+            let planning =
+                writeback_plan::job(db.tenant(), due.decision)?.traceparent(telemetry::traceparent());
+            job = Some(control.queue().enqueue(planning).await?.id);
+        }
+    }
+    context.output.answer(&Decided { case, wish, job, dry_run })?;
+    Ok(Exit::Ok)
+}
+
+#[derive(Serialize)]
+struct Decided {
+    case: Case,
+    /// What is written because of it.
+    wish: Option<Wish>,
+    /// The job that plans that.
+    job: Option<JobId>,
+    dry_run: bool,
+}
+
+impl Answer for Decided {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        if self.dry_run {
+            page.line("nothing was done; this would be:")?;
+        }
+        Shown { case: &self.case }.text(page)?;
+        match &self.wish {
+            Some(wish) => page.line(fate_of_wish(self.case.state.as_str(), &self.case.path, wish)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A case found stale is decided anew at once; the word was about something else all the same.

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, io};
 
 use governance::{
     actor::ActorId,
-    review::{self, Case, Filter, ReviewError, ReviewId, State},
+    review::{self, Case, Filter, ReviewError, ReviewId, State, Task, View},
+    wish::{State as Standing, Wish},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -132,18 +133,113 @@ fn standing(state: State, is_stale: bool) -> &'static str {
     if is_stale { "stale" } else { state.as_str() }
 }
 
-pub(super) async fn show(id: ReviewId, whose: &Whose, context: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn show(
+    id: ReviewId,
+    blind: bool,
+    whose: &Whose,
+    context: &Context,
+) -> anyhow::Result<Exit> {
     whose
         .enter(context, async |db| {
             let mut write = db.write().await?;
             let by = person(&mut write, context.actor()).await?;
-            let found = review::view(&mut write, id, by).await.map_err(refused)?;
-            let case = found.ok_or_else(|| refused(ReviewError::NotFound(id)))?;
-            write.commit().await?;
-            context.output.answer(&Shown { case: &case })?;
+            let none = || refused(ReviewError::NotFound(id));
+            if blind {
+                let case = review::view_blind(&mut write, id, by).await.map_err(refused)?.ok_or_else(none)?;
+                write.commit().await?;
+                context.output.answer(&Shown { case: &case })?;
+            } else {
+                let view = review::view(&mut write, id, by).await.map_err(refused)?.ok_or_else(none)?;
+                write.commit().await?;
+                context.output.answer(&Whole(view))?;
+            }
             Ok(Exit::Ok)
         })
         .await
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NextArgs {
+    /// Only of this path
+    #[arg(long)]
+    path: Option<String>,
+    /// One that another person has decided, for your own word on it
+    #[arg(long)]
+    confirm: bool,
+    #[command(flatten)]
+    whose: Whose,
+}
+
+pub(super) async fn next(args: &NextArgs, context: &Context) -> anyhow::Result<Exit> {
+    let task = if args.confirm { Task::Confirm } else { Task::Decide };
+    args.whose
+        .enter(context, async |db| {
+            let mut write = db.write().await?;
+            let by = person(&mut write, context.actor()).await?;
+            let case = review::next(&mut write, args.path.as_deref(), task, by).await.map_err(refused)?;
+            write.commit().await?;
+            context.output.answer(&Next { case, confirm: args.confirm })?;
+            Ok(Exit::Ok)
+        })
+        .await
+}
+
+#[derive(Serialize)]
+struct Next {
+    /// As it was while it was open; none if nothing waits.
+    case: Option<Case>,
+    confirm: bool,
+}
+
+impl Answer for Next {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let Some(case) = &self.case else { return page.line("nothing waits for you") };
+        Shown { case }.text(page)?;
+        if self.confirm {
+            let id = case.id;
+            page.line(format_args!(
+                "somebody has decided it; `tenure review confirm {id} accept|correct|reject` says your word"
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+/// A case with all that has come of it.
+#[derive(Serialize)]
+struct Whole(View);
+
+impl Answer for Whole {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let View { case, confirmations, wish, receipts } = &self.0;
+        Shown { case }.text(page)?;
+        for later in confirmations {
+            let at = later.at.format("%Y-%m-%d %H:%M:%S UTC");
+            page.line(format_args!(
+                "{} by {}, {at}, not knowing the first word: {}",
+                later.word, later.by, later.reason
+            ))?;
+        }
+        if let Some(wish) = wish {
+            page.line(fate_of_wish(case.state.as_str(), &case.path, wish))?;
+        }
+        receipts.iter().try_for_each(|receipt| page.line(format_args!("receipt {receipt}")))
+    }
+}
+
+/// What becomes of a word at the target.
+pub(super) fn fate_of_wish(word: &str, path: &str, wish: &Wish) -> String {
+    match (wish.state, wish.writeback, wish.writeback_state) {
+        (Standing::Planned, Some(id), Some(state)) => match &wish.approval {
+            Some(approval) => format!("{word}; writeback {id} is {state}, under approval {approval}"),
+            None => format!("{word}; writeback {id} is {state}"),
+        },
+        (Standing::Refused, ..) => {
+            format!("{word}; nothing is written: {}", wish.detail.as_deref().unwrap_or("it was refused"))
+        }
+        (Standing::Off, ..) => format!("{word}; the path {path} is off: nothing will be written"),
+        (Standing::Due | Standing::Planned, ..) => format!("{word}; a writeback is being planned"),
+    }
 }
 
 /// One case in full.

@@ -113,7 +113,7 @@ async fn g1_nothing_moves_up_without_evidence_or_without_a_yes() {
         "26 of 30 with 14 scored: {refused:?}"
     );
     let mut write = ground.write().await;
-    shadow::settle(&mut write, cases[14], &right(14), ground.ada).await.unwrap();
+    shadow::say(&mut write, cases[14], &right(14), ground.ben).await.unwrap();
     write.commit().await.unwrap();
     let refused = ground.promote("c", short.digest).await;
     assert!(

@@ -107,7 +107,6 @@ impl<'a> Decider<'a> {
         let variables = Variables {
             key: &record.key,
             record: data,
-            history: evidence.history(),
             evidence: evidence.members(),
             changed_at: record.changed_at,
             now: self.now,

@@ -25,8 +25,6 @@ const MATCH_BYTES_MAX: i32 = 16 * 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
     members: Map<String, Value>,
-    /// Earlier states of the record as `{record, until}`, the latest first.
-    history: Vec<Value>,
 }
 
 impl Evidence {
@@ -34,26 +32,13 @@ impl Evidence {
     #[must_use]
     pub fn none() -> Self {
         let empty = ["duplicates", "sources", "orphaned"].map(|name| (name.to_owned(), json!([])));
-        Self { members: empty.into_iter().collect(), history: Vec::new() }
-    }
-
-    /// With the record's earlier states, each `{record, until}`, the latest first.
-    #[must_use]
-    pub fn with_history(mut self, history: Vec<Value>) -> Self {
-        self.history = history;
-        self
+        Self { members: empty.into_iter().collect() }
     }
 
     /// `{duplicates, sources, orphaned}`.
     #[must_use]
     pub fn members(&self) -> &Map<String, Value> {
         &self.members
-    }
-
-    /// The earlier states.
-    #[must_use]
-    pub fn history(&self) -> &[Value] {
-        &self.history
     }
 
     /// The digest of everything in it. Members are sorted and numbers keep their digits, so that it is stable.
@@ -68,8 +53,8 @@ impl Evidence {
     }
 
     fn computed(&self) -> Digest {
-        let both = serde_json::to_vec(&(&self.members, &self.history)).expect("JSON has a text");
-        Digest::of(&both)
+        let members = serde_json::to_vec(&self.members).expect("JSON has a text");
+        Digest::of(&members)
     }
 
     fn push(&mut self, member: &str, value: Value) {

@@ -2,8 +2,8 @@
 
 use sqlx::PgConnection;
 
-use super::Decision;
-use crate::path::Path;
+use super::{Decision, receipts};
+use crate::{digest::NoDigest, path::Path, receipt::ReceiptError};
 
 /// Why decisions could not be stored.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +11,12 @@ pub enum DecisionError {
     /// The database refused or was lost.
     #[error("the decisions cannot be stored")]
     Database(#[from] sqlx::Error),
+    /// A stored digest is none.
+    #[error("a stored digest is none")]
+    Digest(#[from] NoDigest),
+    /// Their receipts could not be issued.
+    #[error("the receipts of the decisions cannot be issued")]
+    Receipt(#[from] ReceiptError),
 }
 
 /// What became of the decisions handed in.
@@ -24,14 +30,33 @@ pub struct Stored {
     pub stale: u64,
 }
 
-/// Stores decisions of one policy version in one statement. The caller's transaction may be a later one than the one
-/// that read the records.
+/// Stores decisions of one policy version in one statement, and issues a receipt for each new one, all in one batch.
+/// The caller's transaction may be a later one than the one that read the records. The last call of its transaction.
 pub async fn store(
     conn: &mut PgConnection,
     path: &Path,
     version: i32,
     decisions: &[Decision],
 ) -> Result<Stored, DecisionError> {
+    let (stored, new) = insert(conn, path, version, decisions).await?;
+    receipts::issue(conn, path, version, decisions, &new).await?;
+    Ok(stored)
+}
+
+/// A decision that is new: its number, by its input.
+#[derive(Debug)]
+pub(crate) struct New {
+    pub(super) id: i64,
+    pub(super) input_digest: Vec<u8>,
+}
+
+/// Stores decisions, and leaves it to the caller to issue the receipts of the new ones at the end of its transaction.
+pub(crate) async fn insert(
+    conn: &mut PgConnection,
+    path: &Path,
+    version: i32,
+    decisions: &[Decision],
+) -> Result<(Stored, Vec<New>), DecisionError> {
     let texts = |of: fn(&Decision) -> &str| decisions.iter().map(|it| of(it).to_owned()).collect::<Vec<_>>();
     let optional =
         |of: fn(&Decision) -> Option<&String>| decisions.iter().map(|it| of(it).cloned()).collect::<Vec<_>>();
@@ -39,7 +64,7 @@ pub async fn store(
     let confidence: Vec<_> = decisions.iter().map(|it| i16::from(it.judged.confidence)).collect();
     let proposed: Vec<_> =
         decisions.iter().map(|it| it.judged.proposed.clone().map(serde_json::Value::Object)).collect();
-    let row = sqlx::query!(
+    let rows = sqlx::query!(
         r#"-- decision.store
         with given as (
             select * from unnest($3::bytea[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::text[],
@@ -57,9 +82,10 @@ pub async fn store(
                 proposed, reason, failed
             from current order by input_digest
             on conflict on constraint decision_once do nothing
-            returning 1
+            returning id, input_digest
         )
-        select (select count(*) from current) as "current!", (select count(*) from inserted) as "new!""#,
+        select current.count as "current!", inserted.id as "id?", inserted.input_digest as "input_digest?"
+        from (select count(*) from current) as current left join inserted on true order by inserted.id"#,
         path.id,
         version,
         &digests(|it| it.input_digest.to_vec()),
@@ -76,8 +102,13 @@ pub async fn store(
         path.stream,
         &decisions.iter().map(|it| it.failed.is_some()).collect::<Vec<_>>()
     )
-    .fetch_one(conn)
+    .fetch_all(conn)
     .await?;
-    let (current, new) = (row.current.unsigned_abs(), row.new.unsigned_abs());
-    Ok(Stored { new, known: current - new, stale: decisions.len() as u64 - current })
+    let current = rows.first().map_or(0, |row| row.current.unsigned_abs());
+    let new: Vec<_> = rows
+        .into_iter()
+        .filter_map(|row| Some(New { id: row.id?, input_digest: row.input_digest? }))
+        .collect();
+    let count = new.len() as u64;
+    Ok((Stored { new: count, known: current - count, stale: decisions.len() as u64 - current }, new))
 }

@@ -17,8 +17,6 @@ use crate::{decision::Verdict, digest::Digest};
 const TEXT_BYTES_MAX: usize = 256 * 1024;
 /// Rules of a policy.
 const RULES_MAX: usize = 200;
-/// Earlier states of a record that rules may ask for.
-const HISTORY_MAX: i64 = 20;
 const NAME_LENGTH_MAX: usize = 63;
 const REASON_LENGTH_MAX: usize = 500;
 
@@ -53,9 +51,9 @@ struct RuleSection {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvidenceNeeds {
-    /// How many earlier states.
+    /// How many earlier states: none, since they are not kept.
     #[serde(default)]
-    pub history: i64,
+    history: Option<Spanned<i64>>,
     /// The field whose value identifies: other records of the stream with the same one are duplicates.
     pub duplicates: Option<OfDuplicates>,
     /// Streams that hold the same identities.
@@ -229,9 +227,9 @@ impl Reader<'_> {
     }
 
     fn evidence(&mut self, evidence: &EvidenceNeeds) {
-        if !(0..=HISTORY_MAX).contains(&evidence.history) {
-            let what = format!("a history of {} states is not kept", evidence.history);
-            self.faults.add(0, what, format!("write history = 0 to {HISTORY_MAX}"));
+        if let Some(history) = evidence.history.as_ref().filter(|it| *it.get_ref() != 0) {
+            let help = "remove the line: rules decide on what the record and its evidence show now";
+            self.faults.add(history.span().start, "the earlier states of a record are not kept", help);
         }
         let duplicates = evidence.duplicates.iter().map(|it| &it.field);
         let sources = evidence.sources.iter().map(|it| &it.field);

@@ -21,7 +21,6 @@ fn judge(policy: &Policy, record: &Value) -> Judgement {
     let variables = Variables {
         key: "1",
         record: record.as_object().unwrap(),
-        history: &[],
         evidence: evidence.members(),
         changed_at: at,
         now: at,
@@ -183,6 +182,11 @@ fn what_is_no_policy_file_is_refused_with_a_place() {
         ("[[rules]]\nname = \"a\"\nverdict = \"none\"\nwehn = 'true'", 5, "wehn"),
         ("[[rules]\n", 2, "array"),
         ("", 2, "0 rules"),
+        (
+            "[evidence]\nhistory = 2\n[[rules]]\nname = \"a\"\nverdict = \"none\"",
+            3,
+            "states of a record are not kept",
+        ),
     ] {
         let faults = compile(text).unwrap_err();
         assert_eq!(faults.faults[0].line, line, "{faults}");

@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use verifier::merkle;
 
-use super::{Content, Receipt, ReceiptError, ReceiptId, TAG};
+use super::{Content, Receipt, ReceiptError, ReceiptId, Subject, TAG};
 use crate::{
     actor::ActorId,
     audit::{Entry, Event, body_of},
@@ -52,7 +52,24 @@ pub async fn issue(
     receipts: &[Receipt],
     by: By<'_>,
 ) -> Result<Issued, ReceiptError> {
-    if receipts.is_empty() || receipts.len() > BATCH_MAX {
+    issue_all(conn, receipts.iter().map(|receipt| (None, receipt)), by).await
+}
+
+/// The same, each noted with what it is about, so that it is found from there.
+pub async fn issue_about(
+    conn: &mut PgConnection,
+    receipts: &[(Subject, Receipt)],
+    by: By<'_>,
+) -> Result<Issued, ReceiptError> {
+    issue_all(conn, receipts.iter().map(|(subject, receipt)| (Some(*subject), receipt)), by).await
+}
+
+async fn issue_all<'a>(
+    conn: &mut PgConnection,
+    mut receipts: impl ExactSizeIterator<Item = (Option<Subject>, &'a Receipt)>,
+    by: By<'_>,
+) -> Result<Issued, ReceiptError> {
+    if receipts.len() == 0 || receipts.len() > BATCH_MAX {
         return Err(ReceiptError::BatchSize);
     }
     let begun = sqlx::query!(
@@ -63,8 +80,12 @@ pub async fn issue(
     .fetch_one(&mut *conn)
     .await?;
     let mut leaves = Vec::with_capacity(receipts.len());
-    for (rows, first) in receipts.chunks(ROWS).zip((0..).step_by(ROWS)) {
-        leaves.extend(insert(conn, begun.batch, &begun.at, first, rows, by).await?);
+    for first in (0..).step_by(ROWS) {
+        let rows: Vec<_> = receipts.by_ref().take(ROWS).collect();
+        if rows.is_empty() {
+            break;
+        }
+        leaves.extend(insert(conn, begun.batch, &begun.at, first, &rows, by).await?);
     }
     anchor(conn, begun.batch, &leaves, by).await
 }
@@ -75,31 +96,35 @@ async fn insert(
     batch: i64,
     at: &str,
     first: i32,
-    receipts: &[Receipt],
+    receipts: &[(Option<Subject>, &Receipt)],
     by: By<'_>,
 ) -> Result<Vec<[u8; 32]>, ReceiptError> {
     let job = by.job.map(|job| job.to_string());
     let (mut contents, mut leaves) = (Vec::with_capacity(receipts.len()), Vec::with_capacity(receipts.len()));
-    let mut formers = Vec::with_capacity(receipts.len());
-    for (receipt, position) in receipts.iter().zip(first..) {
+    let (mut formers, mut subjects) =
+        (Vec::with_capacity(receipts.len()), Vec::with_capacity(receipts.len()));
+    for ((subject, receipt), position) in receipts.iter().zip(first..) {
         let id = ReceiptId { batch, position };
         let content = Content { actor: by.actor, at, id, job: job.clone(), receipt, tag: TAG };
         let content = serde_json::to_vec(&content)?;
         leaves.push(merkle::leaf(&content));
         contents.push(content);
         formers.push(receipt.former.map(|former| former.to_string()));
+        subjects.push(subject.map(|subject| subject.to_string()));
     }
     let bytes: Vec<Vec<u8>> = leaves.iter().map(|leaf| leaf.to_vec()).collect();
     sqlx::query!(
         "-- receipt.insert
-        insert into tenant.receipt (batch, position, former, leaf, content)
-        select $1, $2 + number::int - 1, former, leaf, content
-          from unnest($3::text[], $4::bytea[], $5::bytea[]) with ordinality as new (former, leaf, content, number)",
+        insert into tenant.receipt (batch, position, former, leaf, content, subject)
+        select $1, $2 + number::int - 1, former, leaf, content, subject
+          from unnest($3::text[], $4::bytea[], $5::bytea[], $6::text[]) with ordinality
+              as new (former, leaf, content, subject, number)",
         batch,
         first,
         formers as Vec<Option<String>>,
         &bytes,
         &contents,
+        subjects as Vec<Option<String>>,
     )
     .execute(conn)
     .await?;

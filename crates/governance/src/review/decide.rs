@@ -3,13 +3,14 @@
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 
-use super::{Case, ReviewError, ReviewId, State, admitted, get};
+use super::{Case, ReviewError, ReviewId, State, admitted, get, word_receipt};
 use crate::{
     actor::{self, ActorId},
     audit::{self, Event},
     decision::Verdict,
     path,
     shadow::{self, Said, value_digest},
+    wish::{self, WishId},
 };
 
 /// A reason is at most so long, as the table's check says.
@@ -27,7 +28,7 @@ pub enum Word {
 }
 
 impl Word {
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         match self {
             Self::Accept => State::Accepted,
             Self::Correct(_) => State::Corrected,
@@ -37,7 +38,8 @@ impl Word {
 }
 
 /// Closes the case with a person's word, if it still is as it was seen and its record as it was judged. The word is the
-/// baseline and the ground truth of the shadow runs on this input. `reason` stays out of the chain.
+/// baseline of the shadow runs on this input. What was accepted or corrected is wanted written from now on, unless the
+/// path is off: see [`crate::wish`]. `reason` stays out of the chain.
 pub async fn decide(
     conn: &mut PgConnection,
     id: ReviewId,
@@ -46,10 +48,7 @@ pub async fn decide(
     reason: &str,
     by: ActorId,
 ) -> Result<Case, ReviewError> {
-    let reason = reason.trim();
-    if !(1..=REASON_LENGTH_MAX).contains(&reason.chars().count()) {
-        return Err(ReviewError::BadReason);
-    }
+    let reason = reasonable(reason)?;
     person(conn, by).await?;
     let case = admitted(conn, id, seen).await?;
     if let Some(to) = case.assignee.clone().filter(|to| to.id != by) {
@@ -59,13 +58,34 @@ pub async fn decide(
     let state = word.state();
     let value = wanted(conn, &case, word, &data).await?;
     close(conn, id, state, value.as_ref(), reason, by).await?;
-    teach(conn, &case, value.as_ref(), by).await?;
+    let wish = match &value {
+        Some(_) => Some(wish::of_case(conn, WishId(case.decision), &case.path, id, by).await?),
+        None => None,
+    };
+    if let Some(shadow) = case.shadow_case {
+        shadow::say(conn, shadow, &said(&case, value.as_ref()), by).await?;
+    }
+    word_receipt::issue(conn, &case, state, value.as_ref(), by).await?;
     let digest = value.map(|it| value_digest(&Value::Object(it))).transpose()?;
     let body = json!({
         "case": id.0, "decision": case.decision, "input": case.input_digest, "word": state, "value": digest,
+        "wish": wish,
     });
     audit::append(conn, &Event { kind: "review.decided", actor: Some(by), job: None, body }).await?;
     get(conn, id).await?.ok_or(ReviewError::NotFound(id))
+}
+
+/// The reason without the blanks around it.
+pub(super) fn reasonable(reason: &str) -> Result<&str, ReviewError> {
+    let reason = reason.trim();
+    let is_one = (1..=REASON_LENGTH_MAX).contains(&reason.chars().count());
+    if is_one { Ok(reason) } else { Err(ReviewError::BadReason) }
+}
+
+/// A word as candidates are measured by it.
+pub(super) fn said(case: &Case, value: Option<&Map<String, Value>>) -> Said {
+    let verdict = if value.is_some() { Verdict::Fix } else { Verdict::None };
+    Said { verdict, value: value.cloned(), class: case.class.clone() }
 }
 
 /// Refuses who is not known, or not a person.
@@ -91,8 +111,8 @@ async fn record(conn: &mut PgConnection, case: &Case) -> Result<Map<String, Valu
     }
 }
 
-/// The values that are to stand in the record's fields.
-async fn wanted(
+/// The values that are to stand in the record's fields, whose values are these.
+pub(super) async fn wanted(
     conn: &mut PgConnection,
     case: &Case,
     word: Word,
@@ -136,18 +156,4 @@ async fn close(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// Candidates are measured by what a person said of the same input.
-async fn teach(
-    conn: &mut PgConnection,
-    case: &Case,
-    value: Option<&Map<String, Value>>,
-    by: ActorId,
-) -> Result<(), ReviewError> {
-    let Some(shadow) = case.shadow_case else { return Ok(()) };
-    let verdict = if value.is_some() { Verdict::Fix } else { Verdict::None };
-    let said = Said { verdict, value: value.cloned(), class: case.class.clone() };
-    shadow::say(conn, shadow, &said, by).await?;
-    Ok(shadow::settle(conn, shadow, &said, by).await?)
 }

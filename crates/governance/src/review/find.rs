@@ -7,13 +7,15 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{PgConnection, types::Json};
 
-use super::{ReviewError, ReviewId, State};
+use super::{Confirmation, ReviewError, ReviewId, State, confirm};
 use crate::{
     actor::ActorId,
     audit::{self, Event},
     decision::Verdict,
     digest::Digest,
+    receipt::{self, ReceiptId, Subject},
     shadow::CaseId,
+    wish::{self, Wish, WishId},
 };
 
 /// Somebody, with the name if it is not erased.
@@ -98,6 +100,26 @@ pub struct Case {
     pub replaced_by: Option<ReviewId>,
 }
 
+impl Case {
+    /// As it was while it was open.
+    pub(super) fn blind(self) -> Self {
+        if self.state == State::Open {
+            return self;
+        }
+        Self {
+            state: State::Open,
+            is_stale: false,
+            assignee: None,
+            value: None,
+            reason: None,
+            closed_by: None,
+            closed_at: None,
+            replaced_by: None,
+            ..self
+        }
+    }
+}
+
 /// Which cases.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter<'a> {
@@ -114,14 +136,51 @@ pub async fn get(conn: &mut PgConnection, id: ReviewId) -> Result<Option<Case>, 
     Ok(select(conn, Some(id), Filter::default(), 1).await?.pop())
 }
 
-/// The case as it is shown to a person, which is put on record.
-pub async fn view(conn: &mut PgConnection, id: ReviewId, by: ActorId) -> Result<Option<Case>, ReviewError> {
-    let found = get(conn, id).await?;
-    if let Some(case) = &found {
-        let body = json!({ "case": case.id.0, "decision": case.decision, "input": case.input_digest });
-        audit::append(conn, &Event { kind: "review.viewed", actor: Some(by), job: None, body }).await?;
+/// A case with everything that has come of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct View {
+    /// The case.
+    pub case: Case,
+    /// The words that other persons gave on it afterwards.
+    pub confirmations: Vec<Confirmation>,
+    /// What is written because of it.
+    pub wish: Option<Wish>,
+    /// The receipts of its decision and of the words on it.
+    pub receipts: Vec<ReceiptId>,
+}
+
+/// The case as it is shown to a person, which is put on record. Whoever is shown another's word cannot confirm it.
+pub async fn view(conn: &mut PgConnection, id: ReviewId, by: ActorId) -> Result<Option<View>, ReviewError> {
+    let Some(case) = get(conn, id).await? else { return Ok(None) };
+    saw(conn, std::slice::from_ref(&case), by).await?;
+    let confirmations = confirm::of(conn, id).await?;
+    let wish = wish::find(conn, WishId(case.decision)).await?.filter(|it| it.review_case == Some(id));
+    let mut receipts = receipt::about(conn, Subject::Decision(case.decision)).await?;
+    receipts.extend(receipt::about(conn, Subject::Review(id.0)).await?);
+    let body = json!({ "case": case.id.0, "decision": case.decision, "input": case.input_digest });
+    audit::append(conn, &Event { kind: "review.viewed", actor: Some(by), job: None, body }).await?;
+    Ok(Some(View { case, confirmations, wish, receipts }))
+}
+
+/// Notes who was shown another's word.
+async fn saw(conn: &mut PgConnection, cases: &[Case], by: ActorId) -> Result<(), sqlx::Error> {
+    let others = cases
+        .iter()
+        .filter(|case| case.state.is_word() && case.closed_by.as_ref().is_some_and(|first| first.id != by));
+    let others: Vec<_> = others.map(|case| case.id.0).collect();
+    if others.is_empty() {
+        return Ok(());
     }
-    Ok(found)
+    sqlx::query!(
+        "-- review.saw
+        insert into tenant.review_seen (review_case, actor) select id, $2 from unnest($1::bigint[]) as id order by id
+        on conflict do nothing",
+        &others,
+        by as ActorId,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
 }
 
 /// At most 1,000 cases, the oldest first, as a person is shown them: without values, and put on record.
@@ -132,6 +191,7 @@ pub async fn list(
     by: ActorId,
 ) -> Result<Vec<Case>, ReviewError> {
     let mut found = select(conn, None, filter, limit.min(LISTED_MAX)).await?;
+    saw(conn, &found, by).await?;
     for case in &mut found {
         (case.proposed, case.original, case.evidence, case.value) = (None, None, None, None);
     }

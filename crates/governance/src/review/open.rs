@@ -68,7 +68,7 @@ pub async fn pass(
     let evidence = decision::gather(conn, path, policy, records).await?;
     let decisions: Vec<_> =
         records.iter().zip(&evidence).map(|(record, evidence)| decider.decide(record, evidence)).collect();
-    let stored = decision::store(conn, path, version, &decisions).await?;
+    let (stored, new) = decision::insert(conn, path, version, &decisions).await?;
     let ids = current(conn, path, version, &decisions).await?;
     let mut all = Vec::new();
     for ((record, evidence), decision) in records.iter().zip(&evidence).zip(&decisions) {
@@ -88,6 +88,8 @@ pub async fn pass(
     let opened = insert(conn, path, &cases, &stale).await?;
     let known = all.len() - opened.len();
     let stale: Vec<_> = stale.into_values().collect();
+    // The chain comes last: who waits for it may hold a case of ours.
+    decision::issue_receipts(conn, path, version, &decisions, &new).await?;
     record(conn, path, version, &opened, &stale).await?;
     Ok(Pass { opened: Opened { opened, stale, known }, decisions, stored })
 }

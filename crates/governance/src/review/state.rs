@@ -50,6 +50,12 @@ impl State {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Open, Self::Accepted, Self::Corrected, Self::Rejected, Self::Stale];
 
+    /// Whether a person closed it.
+    #[must_use]
+    pub fn is_word(self) -> bool {
+        matches!(self, Self::Accepted | Self::Corrected | Self::Rejected)
+    }
+
     /// As the database and the command line know it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

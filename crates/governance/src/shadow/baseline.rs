@@ -3,14 +3,15 @@
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{CaseId, Said, ShadowError, case::original, value::whole};
+use super::{CaseId, Said, ShadowError, case::original, truth::settle, value::whole};
 use crate::{
     actor::ActorId,
     audit::{self, Event},
 };
 
 /// Keeps what a person said of a case, and answers the how-manieth word on it that is: 1 is the baseline, 2 the replay
-/// that shows how far people agree with themselves. It stays, whatever turns out.
+/// that shows how far people agree among themselves. It stays, whatever turns out. A word that another person gave
+/// before is the truth about the case from now on: see `truth.rs`.
 pub async fn say(
     conn: &mut PgConnection,
     case: CaseId,
@@ -39,5 +40,6 @@ pub async fn say(
     let number = number.fetch_one(&mut *conn).await?;
     let body = json!({ "case": case.0, "number": number, "verdict": said.verdict });
     audit::append(conn, &Event { kind: "shadow.baseline", actor: Some(by), job: None, body }).await?;
+    settle(conn, case, said.verdict, value.as_ref(), by).await?;
     Ok(number)
 }

@@ -59,12 +59,17 @@ pub struct Case {
     pub input: Value,
 }
 
-/// Keeps a case; one that is kept already stays as it is.
+/// Keeps a case; one that is kept already stays as it is. Of a record whose change by us no sync has brought yet, what
+/// is seen next is our own doing.
 pub async fn freeze(conn: &mut PgConnection, case: &NewCase<'_>) -> Result<CaseId, ShadowError> {
     sqlx::query!(
         "-- shadow.freeze
-        insert into tenant.shadow_case (path, input_digest, connector, stream, key, original, input)
-        values ($1, $2, $3, $4, $5, $6, $7) on conflict (path, input_digest) do nothing",
+        insert into tenant.shadow_case (path, input_digest, connector, stream, key, original, input, written_at)
+        values ($1, $2, $3, $4, $5, $6, $7, (
+            select max(w.intent_at) from tenant.writeback w
+            join tenant.record r on r.connector = $3 and r.stream = $4 and r.key = $5 and r.changed_at <= w.intent_at
+            where w.connector = $3 and w.stream = $4 and w.key = $5 and w.state <> 'not_applied'))
+        on conflict (path, input_digest) do nothing",
         case.path,
         case.input_digest.as_bytes(),
         case.connector,
@@ -84,19 +89,24 @@ pub async fn freeze(conn: &mut PgConnection, case: &NewCase<'_>) -> Result<CaseI
     Ok(id.fetch_one(conn).await?)
 }
 
-/// Notes that we are about to write to the case's record: what is seen of it from now on is our own doing and no truth.
-/// In the transaction that makes the intent durable, before the first byte is sent.
-pub async fn written(conn: &mut PgConnection, case: CaseId) -> Result<(), ShadowError> {
+/// Notes that we are about to write to a record: what is seen of it from now on is our own doing and no truth about any
+/// of its cases, of whatever path or input. In the transaction that makes the intent durable, before the first byte is
+/// sent. Answers how many cases it has.
+pub async fn written(
+    conn: &mut PgConnection,
+    connector: &str,
+    stream: &str,
+    key: &str,
+) -> Result<u64, sqlx::Error> {
     let noted = sqlx::query!(
         "-- shadow.written
-        update tenant.shadow_case c set written_at = coalesce(c.written_at, now())
-        from tenant.shadow_case named
-        where named.id = $1 and (c.connector, c.stream, c.key) = (named.connector, named.stream, named.key)",
-        case as CaseId,
+        update tenant.shadow_case set written_at = coalesce(written_at, now())
+        where connector = $1 and stream = $2 and key = $3",
+        connector,
+        stream,
+        key,
     );
-    // All cases of the record, of other paths and earlier inputs too.
-    let noted = noted.execute(conn).await?.rows_affected();
-    if noted == 0 { Err(ShadowError::NoCase(case)) } else { Ok(()) }
+    Ok(noted.execute(conn).await?.rows_affected())
 }
 
 /// The path's values of a case.

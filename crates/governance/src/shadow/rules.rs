@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, future::BoxFuture};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 use super::{Case, Fault, Hands, Judge, Said};
@@ -19,7 +19,9 @@ use crate::{
 struct Shown<'a> {
     key: Cow<'a, str>,
     record: Cow<'a, Map<String, Value>>,
-    history: Cow<'a, [Value]>,
+    /// Empty in cases of before: earlier states were never kept.
+    #[serde(default, skip_serializing, rename = "history")]
+    _history: IgnoredAny,
     evidence: Cow<'a, Map<String, Value>>,
     changed_at: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -31,7 +33,7 @@ pub fn shown(record: &Record, evidence: &Evidence, now: DateTime<Utc>) -> Option
     let shown = Shown {
         key: Cow::Borrowed(&record.key),
         record: Cow::Borrowed(record.data.as_ref()?),
-        history: Cow::Borrowed(evidence.history()),
+        _history: IgnoredAny,
         evidence: Cow::Borrowed(evidence.members()),
         changed_at: record.changed_at,
         now,
@@ -54,7 +56,6 @@ impl Ruled {
         let variables = Variables {
             key: &shown.key,
             record: &shown.record,
-            history: &shown.history,
             evidence: &shown.evidence,
             changed_at: shown.changed_at,
             now: shown.now,

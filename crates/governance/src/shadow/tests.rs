@@ -202,10 +202,11 @@ async fn what_people_change_in_the_source_is_seen_by_the_next_sync() {
 #[tokio::test]
 async fn what_we_wrote_ourselves_is_no_truth() {
     let ground = Ground::new().await;
-    let cases = ground.cases(1, 0).await;
+    ground.cases(1, 0).await;
     synced(&ground, &[json!({ "email": "Person0@Example.COM " })]).await;
     let mut write = ground.write().await;
-    written(&mut write, cases[0]).await.unwrap();
+    assert_eq!(written(&mut write, "crm", "contacts", "0").await.unwrap(), 1);
+    assert_eq!(written(&mut write, "crm", "contacts", "nobody").await.unwrap(), 0);
     write.commit().await.unwrap();
     synced(&ground, &[json!({ "email": "person0@example.com" })]).await;
     assert_eq!(truths(&ground).await, []);
@@ -223,12 +224,15 @@ async fn a_change_long_after_the_case_is_no_truth_about_it() {
 }
 
 #[tokio::test]
-async fn a_reviewers_word_counts_before_an_observation() {
+async fn reviewers_count_before_an_observation() {
     let ground = Ground::new().await;
-    let cases = ground.cases(1, 1).await;
+    let cases = ground.cases(1, 0).await;
     synced(&ground, &[json!({ "email": "a" }), json!({ "email": "b" })]).await;
     let mut write = ground.write().await;
-    settle(&mut write, cases[0], &said(Verdict::Block), ground.ada).await.unwrap();
+    let eve = crate::actor::named(&mut write, "eve").await.unwrap().id;
+    for person in [ground.ben, eve] {
+        say(&mut write, cases[0], &said(Verdict::Block), person).await.unwrap();
+    }
     write.commit().await.unwrap();
     assert_eq!(truths(&ground).await.len(), 2);
     let candidate = ground.candidate("c", 1).await;
@@ -239,6 +243,56 @@ async fn a_reviewers_word_counts_before_an_observation() {
         (1, 1, 0),
         "right against the person still differs"
     );
+}
+
+/// The truth about a case after these persons said these words of it, in this order.
+async fn after(words: &[(&str, Said)]) -> Option<(String, Option<Value>)> {
+    let ground = Ground::new().await;
+    let mut write = ground.write().await;
+    let id = case(&mut write, 0).await;
+    for (person, word) in words {
+        let person = crate::actor::named(&mut write, person).await.unwrap().id;
+        say(&mut write, id, word, person).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    truths(&ground).await.pop().map(|(source, verdict, value)| {
+        assert_eq!(source, "reviewer");
+        (verdict, value)
+    })
+}
+
+#[tokio::test]
+async fn g1_ground_truth_is_what_two_persons_said_alike() {
+    let (right, none) = (|| fix("a@example.com"), || said(Verdict::None));
+    let truth = || Some(("fix".to_owned(), Some(json!({ "email": "a@example.com" }))));
+    assert_eq!(after(&[("ada", right())]).await, None, "one word");
+    assert_eq!(after(&[("ada", right()), ("ada", right())]).await, None, "one person twice");
+    assert_eq!(after(&[("ada", right()), ("ben", right())]).await, truth());
+    assert_eq!(after(&[("ada", right()), ("ben", none())]).await, None, "they differ");
+    assert_eq!(after(&[("ada", right()), ("ben", fix("b@example.com"))]).await, None, "in the value");
+    assert_eq!(
+        after(&[("ada", right()), ("ben", none()), ("eve", right())]).await,
+        truth(),
+        "a third decides"
+    );
+    let against = after(&[("ada", right()), ("ben", none()), ("eve", none())]).await;
+    assert_eq!(against, Some(("none".to_owned(), None)), "against the baseline too");
+    let swayed = [("ada", right()), ("ben", none()), ("ada", none()), ("ben", right())];
+    assert_eq!(after(&swayed).await, None, "a person counts by the first word");
+    let late = [("ada", right()), ("ben", right()), ("eve", none()), ("kim", none())];
+    assert_eq!(after(&late).await, truth(), "what is settled stays so");
+}
+
+#[tokio::test]
+async fn g1_the_schema_takes_no_truth_from_one_person() {
+    let ground = Ground::new().await;
+    ground.cases(1, 0).await;
+    let mut owner = ground.owner().await;
+    let alone = "insert into tenant.shadow_truth (case_id, source, verdict, value, actor)
+        select case_id, 'reviewer', verdict, value, actor from tenant.shadow_baseline";
+    let refused = sqlx::raw_sql(alone).execute(&mut owner).await.unwrap_err();
+    let constraint = refused.as_database_error().unwrap().constraint().map(ToOwned::to_owned);
+    assert_eq!(constraint.as_deref(), Some("shadow_truth_needs_two_persons"));
 }
 
 #[test]

@@ -5,7 +5,11 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::{Plan, WritebackError};
-use crate::{actor::ActorId, digest::Digest};
+use crate::{
+    actor::ActorId,
+    digest::Digest,
+    policy::{Fields, Policy},
+};
 
 /// A path as far as writing is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +30,24 @@ pub struct Rule {
     pub breaker_limit: i32,
     /// The newest version of its policy, and the digest of that.
     pub policy: Option<(i32, Digest)>,
-    /// The candidate that is not off: its name, its generation, and whether it is autonomous.
-    pub candidate: Option<(String, i64, bool)>,
+    /// How sure policy alone must be, in per cent: what the newest version says. Nothing is sure enough where it cannot
+    /// be read.
+    pub floor: u8,
+    /// The candidate that is not off.
+    pub candidate: Option<Active>,
+}
+
+/// A candidate that may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Active {
+    /// Its name.
+    pub name: String,
+    /// How often its phase was set.
+    pub generation: i64,
+    /// Whether it may write without a person.
+    pub is_autonomous: bool,
+    /// The version of the policy that it was promoted with, and the digest of that.
+    pub policy: Option<(i32, Digest)>,
 }
 
 /// Why a change may not be written now.
@@ -50,6 +70,23 @@ pub enum Refusal {
     /// In assist only what a person accepted is written.
     #[error("the path {0:?} only assists: a person has to accept this very change")]
     NotAccepted(String),
+    /// What policy alone wants was decided by rules that nobody has promoted.
+    #[error(
+        "the candidate of the path {0:?} was promoted with another version of the policy: a person has to accept"
+    )]
+    OtherPolicy(String),
+    /// Policy alone is not sure enough.
+    #[error(
+        "the decision is {confidence} % sure, and policy alone may write on the path {path:?} from {floor} %"
+    )]
+    NotSure {
+        /// The path.
+        path: String,
+        /// How sure it is.
+        confidence: u8,
+        /// How sure it would have to be.
+        floor: u8,
+    },
     /// The plan is of a stream or of fields that the path does not govern.
     #[error("the path {path:?} does not govern {what}")]
     NotGoverned {
@@ -82,6 +119,8 @@ impl Refusal {
             Self::NotCertified { .. } => "not_certified",
             Self::Off(_) => "phase_off",
             Self::NotAccepted(_) => "not_accepted",
+            Self::OtherPolicy(_) => "other_policy",
+            Self::NotSure { .. } => "not_sure",
             Self::NotGoverned { .. } => "not_governed",
             Self::PolicyChanged(_) => "policy_changed",
             Self::CapReached { .. } => "daily_cap",
@@ -101,11 +140,13 @@ pub async fn rule(conn: &mut PgConnection, path: &str) -> Result<Option<Rule>, W
     let row = sqlx::query!(
         r#"-- writeback.rule
         select p.name, p.connector, p.stream, p.fields, p.state, p.daily_cap, p.breaker_limit,
-            y.version as "version?", y.digest as "digest?",
-            c.name as "candidate?", c.generation as "generation?", c.phase as "phase?"
+            y.version as "version?", y.digest as "digest?", y.text as "text?",
+            c.name as "candidate?", c.generation as "generation?", c.phase as "phase?",
+            (convert_from(c.definition, 'UTF8')::jsonb #>> '{policy,version}')::int as own_version,
+            convert_from(c.definition, 'UTF8')::jsonb #>> '{policy,digest}' as own_digest
         from tenant.path p
         left join lateral (
-            select version, digest from tenant.policy where path = p.id order by version desc limit 1) y on true
+            select version, digest, text from tenant.policy where path = p.id order by version desc limit 1) y on true
         left join tenant.candidate c on c.path = p.name and c.phase <> 'off'
         where p.name = $1"#,
         path,
@@ -113,7 +154,15 @@ pub async fn rule(conn: &mut PgConnection, path: &str) -> Result<Option<Rule>, W
     .fetch_optional(conn)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let candidate = row.candidate.zip(row.generation).zip(row.phase);
+    let active = row.candidate.zip(row.generation).zip(row.phase);
+    let own = row.own_version.zip(row.own_digest.and_then(|digest| digest.parse().ok()));
+    let candidate = active.map(|((name, generation), phase)| Active {
+        name,
+        generation,
+        is_autonomous: phase == "autonomous",
+        policy: own,
+    });
+    let acts_alone = candidate.as_ref().is_some_and(|candidate| candidate.is_autonomous);
     Ok(Some(Rule {
         path: row.name,
         connector: row.connector,
@@ -123,13 +172,29 @@ pub async fn rule(conn: &mut PgConnection, path: &str) -> Result<Option<Rule>, W
         daily_cap: row.daily_cap,
         breaker_limit: row.breaker_limit,
         policy: row.version.zip(row.digest.map(Digest::try_from).transpose()?),
-        candidate: candidate.map(|((name, generation), phase)| (name, generation, phase == "autonomous")),
+        floor: row.text.filter(|_| acts_alone).map_or(NOTHING_PASSES, |text| floor(&text)),
+        candidate,
     }))
 }
 
+/// Above every confidence.
+const NOTHING_PASSES: u8 = 101;
+
+/// How sure the rules of this text must be to go on without a person.
+fn floor(text: &str) -> u8 {
+    Policy::compile(text, "policy", &Fields::any(), None)
+        .map_or(NOTHING_PASSES, |policy| policy.review_below())
+}
+
 impl Rule {
-    /// Whether the plan may be written as things stand, without looking at the cap.
-    pub fn admits(&self, plan: &Plan, accepted_by: Option<ActorId>) -> Result<Leave, Refusal> {
+    /// Whether the plan may be written as things stand, without looking at the cap. What no person accepted takes an
+    /// autonomous candidate, its own version of the policy, and enough confidence.
+    pub fn admits(
+        &self,
+        plan: &Plan,
+        accepted_by: Option<ActorId>,
+        confidence: u8,
+    ) -> Result<Leave, Refusal> {
         let path = || self.path.clone();
         if !matches!(self.state.as_str(), "certified" | "live") {
             return Err(Refusal::NotCertified { path: path(), state: self.state.clone() });
@@ -148,11 +213,19 @@ impl Rule {
         if self.policy.as_ref() != Some(&plan.policy) {
             return Err(Refusal::PolicyChanged(path()));
         }
-        match &self.candidate {
-            None => Err(Refusal::Off(path())),
-            Some((_, _, false)) if accepted_by.is_none() => Err(Refusal::NotAccepted(path())),
-            Some((name, generation, _)) => Ok(Leave { candidate: Some((name.clone(), *generation)) }),
+        let Some(candidate) = &self.candidate else { return Err(Refusal::Off(path())) };
+        if accepted_by.is_none() {
+            if !candidate.is_autonomous {
+                return Err(Refusal::NotAccepted(path()));
+            }
+            if candidate.policy != Some(plan.policy) {
+                return Err(Refusal::OtherPolicy(path()));
+            }
+            if confidence < self.floor {
+                return Err(Refusal::NotSure { path: path(), confidence, floor: self.floor.min(100) });
+            }
         }
+        Ok(Leave { candidate: Some((candidate.name.clone(), candidate.generation)) })
     }
 }
 
@@ -162,12 +235,13 @@ pub async fn leave(
     conn: &mut PgConnection,
     plan: &Plan,
     accepted_by: Option<ActorId>,
+    confidence: u8,
 ) -> Result<Result<Leave, Refusal>, WritebackError> {
     hold(conn, &plan.path).await?;
     let Some(rule) = rule(conn, &plan.path).await? else {
         return Ok(Err(Refusal::NoPath(plan.path.clone())));
     };
-    let leave = match rule.admits(plan, accepted_by) {
+    let leave = match rule.admits(plan, accepted_by, confidence) {
         Ok(leave) => leave,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -179,8 +253,9 @@ pub async fn leave(
     Ok(Ok(leave))
 }
 
-/// Two statements, so that what is read afterwards is what is held.
-async fn hold(conn: &mut PgConnection, path: &str) -> Result<(), sqlx::Error> {
+/// Keeps the path and its candidates as they are to the end of the transaction. Two statements, so that what is read
+/// afterwards is what is held.
+pub(crate) async fn hold(conn: &mut PgConnection, path: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- writeback.hold_path\nselect id from tenant.path where name = $1 for no key update",
         path

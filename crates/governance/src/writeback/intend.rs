@@ -11,6 +11,7 @@ use super::{
 use crate::{
     audit::{self, Event},
     digest::Digest,
+    shadow,
 };
 
 /// What is about to be done, as it was found a moment ago.
@@ -52,7 +53,7 @@ pub async fn intend(
     if seen.sends > 0 && seen.state == State::Unknown {
         return write(conn, seen, intent, &Leave { candidate: seen.candidate.clone() }, "not_stored").await;
     }
-    let leave = match leave(conn, &seen.plan, seen.accepted_by).await? {
+    let leave = match leave(conn, &seen.plan, seen.accepted_by, seen.confidence).await? {
         Ok(leave) => leave,
         Err(refusal @ Refusal::CapReached { .. }) if seen.idempotency_key.is_none() => {
             return Ok(Intended::Later(refusal));
@@ -95,6 +96,8 @@ async fn write(
     reason: &'static str,
 ) -> Result<Intended, WritebackError> {
     let key = seen.plan.idempotency_key(seen.id)?;
+    // What a sync brings of this record from now on may be our own doing.
+    shadow::written(conn, &seen.plan.connector, &seen.plan.stream, &seen.plan.key).await?;
     let (candidate, generation) = leave.candidate.clone().unzip();
     let number = sqlx::query_scalar!(
         "-- writeback.intend

@@ -74,9 +74,15 @@ const fn verification(state: State) -> Option<&'static str> {
     }
 }
 
+/// The writeback's own former receipt, or else that of the word or the decision that wanted it.
 async fn former(conn: &mut PgConnection, ended: &Writeback) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!(
-        "-- writeback.receipt\nselect receipt from tenant.writeback where id = $1",
+        "-- writeback.former
+        select coalesce(b.receipt, (
+            select r.batch || '.' || r.position from tenant.wish w
+            join tenant.receipt r on r.subject = coalesce('review/' || w.review_case, 'decision/' || w.decision)
+            where w.writeback = b.id order by r.batch, r.position limit 1))
+        from tenant.writeback b where b.id = $1",
         ended.id.0
     )
     .fetch_one(conn)

@@ -22,7 +22,7 @@ pub(crate) fn judge(error: WritebackError) -> JobError {
     }
 }
 
-pub(in crate::writeback) fn registry(error: RegistryError) -> JobError {
+pub(crate) fn registry(error: RegistryError) -> JobError {
     match error {
         RegistryError::Tenant(error) => into_job_error(error),
         error => JobError::fail(error, FailureClass::Configuration),
@@ -30,7 +30,7 @@ pub(in crate::writeback) fn registry(error: RegistryError) -> JobError {
 }
 
 /// What a target that could not be read or reached means. The row stands where it is: a later job goes on from there.
-pub(in crate::writeback) fn source(error: &SourceError) -> JobError {
+pub(crate) fn source(error: &SourceError) -> JobError {
     let what = describe(error);
     match error.class() {
         ErrorClass::Throttled => JobError::throttled(error.retry_after().unwrap_or_default(), what),

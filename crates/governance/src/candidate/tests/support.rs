@@ -26,6 +26,7 @@ pub(crate) struct Ground {
     pub(crate) tenant: Tenant,
     pub(crate) db: TenantDb,
     pub(crate) ada: ActorId,
+    pub(crate) ben: ActorId,
 }
 
 impl Ground {
@@ -35,8 +36,9 @@ impl Ground {
         let db = tenants.for_request(&tenant).await.unwrap();
         let mut write = db.write().await.unwrap();
         let ada = actor::named(&mut write, "ada").await.unwrap().id;
+        let ben = actor::named(&mut write, "ben").await.unwrap().id;
         write.commit().await.unwrap();
-        Self { tenants, tenant, db, ada }
+        Self { tenants, tenant, db, ada, ben }
     }
 
     /// A transaction of the tenant's role.
@@ -56,7 +58,7 @@ impl Ground {
         made
     }
 
-    /// So many cases that a person has judged, of which the first are scored by a reviewer who agrees.
+    /// So many cases that Ada has judged, of which the first are scored: Ben said the same.
     pub(crate) async fn cases(&self, all: usize, scored: usize) -> Vec<CaseId> {
         let mut write = self.write().await;
         let mut ids = Vec::new();
@@ -64,7 +66,7 @@ impl Ground {
             let id = case(&mut write, number).await;
             shadow::say(&mut write, id, &right(number), self.ada).await.unwrap();
             if number < scored {
-                shadow::settle(&mut write, id, &right(number), self.ada).await.unwrap();
+                shadow::say(&mut write, id, &right(number), self.ben).await.unwrap();
             }
             ids.push(id);
         }

@@ -125,6 +125,10 @@ impl<'a> Check<'a> {
         if TYPE_NAMES.contains(&name) {
             return Ty::Type;
         }
+        if name == "history" {
+            let help = "decide on what the record and its evidence show now";
+            return self.fault("the earlier states of a record are not kept", help);
+        }
         let known: Vec<_> = VARIABLES.iter().map(|(name, _)| *name).collect();
         let help = match self.fields.kind(name) {
             Ok(_) if self.fields.kind("").is_err() => format!("write record.{name}"),

@@ -11,7 +11,7 @@ use std::{
 use cel::{
     Context, Env, ExecutionError, Value,
     common::{
-        types::{CelBool, CelInt, CelList, CelString, CelTimestamp},
+        types::{CelBool, CelInt, CelString, CelTimestamp},
         value::{CowVal, Val},
     },
     context::VariableResolver,
@@ -33,8 +33,6 @@ pub struct Variables<'a> {
     pub key: &'a str,
     /// The record.
     pub record: &'a Map<String, Json>,
-    /// Its earlier states as `{record, until}`, the latest first.
-    pub history: &'a [Json],
     /// `{duplicates, sources, orphaned}`, each a list.
     pub evidence: &'a Map<String, Json>,
     /// When it last changed at the source, as far as syncs have seen.
@@ -45,8 +43,7 @@ pub struct Variables<'a> {
 
 impl Variables<'_> {
     fn weight(&self) -> usize {
-        let history: usize = self.history.iter().map(values::weight).sum();
-        values::weight_of(self.record) + values::weight_of(self.evidence) + history
+        values::weight_of(self.record) + values::weight_of(self.evidence)
     }
 }
 
@@ -56,9 +53,6 @@ impl VariableResolver for Variables<'_> {
             "record" => CowVal::owned(Object(self.record)),
             "key" => CowVal::owned(CelString::from(self.key)),
             "evidence" => CowVal::owned(Object(self.evidence)),
-            "history" => {
-                CowVal::owned(CelList::from(self.history.iter().map(values::to_cel).collect::<Vec<_>>()))
-            }
             "now" => CowVal::owned(CelTimestamp::from(self.now.fixed_offset())),
             "changed_at" => CowVal::owned(CelTimestamp::from(self.changed_at.fixed_offset())),
             _ => return None,

@@ -34,14 +34,12 @@ fn on(source: &str, record: &Value) -> Result<Value, EvaluationError> {
         "sources": [{"connector": "billing", "stream": "customers", "key": "c1", "record": {"mail": "x@y.org"}}],
         "orphaned": ["account"],
     });
-    let history = [json!({"record": {"email": "old@example.com"}, "until": "2026-01-01T00:00:00Z"})];
     let expression = compiled(source);
     let evaluator = Evaluator::new(expression.patterns().clone());
     let now = Utc.with_ymd_and_hms(2026, 11, 21, 12, 0, 0).unwrap();
     let variables = Variables {
         key: "42",
         record: record.as_object().unwrap(),
-        history: &history,
         evidence: evidence.as_object().unwrap(),
         changed_at: now,
         now,
@@ -56,6 +54,7 @@ fn on(source: &str, record: &Value) -> Result<Value, EvaluationError> {
 #[test]
 fn a_fault_names_its_place_and_what_was_expected() {
     for (source, wanted, at, what, help) in [
+        ("history[0].record.email", Wanted::Value, 0, "earlier states of a record are not kept", "show now"),
         ("record.email ==", Wanted::Boolean, 15, "end of the expression", "expected a value"),
         ("record.email\n  == 'a' &&& true", Wanted::Boolean, 24, "&", "CEL"),
         ("record.mail == 'x'", Wanted::Boolean, 6, "no field mail", "did you mean email?"),
@@ -107,7 +106,7 @@ fn what_is_too_large_to_compile_is_refused_quickly() {
 }
 
 #[test]
-fn rules_see_the_record_its_history_and_its_evidence() {
+fn rules_see_the_record_and_its_evidence() {
     let record = json!({"email": "Ada@Example.com", "age": 36, "tags": ["a", "b"], "gone": null,
         "address": {"city": "Paris"}, "amount": 1.5, "seen": "2026-11-01"});
     for (source, want) in [
@@ -125,7 +124,6 @@ fn rules_see_the_record_its_history_and_its_evidence() {
         ("record.age >= 18 && record.amount < 2", json!(true)),
         ("matches(record.email, '^Ada@')", json!(true)),
         ("matches(record.missing, '.')", json!(false)),
-        ("history[0].record.email == 'old@example.com'", json!(true)),
         ("evidence.duplicates.all(d, d.record.email == email(record.email))", json!(true)),
         ("evidence.sources[0].record.mail", json!("x@y.org")),
         ("'account' in evidence.orphaned", json!(true)),
@@ -277,6 +275,6 @@ fn on_any(source: &str) -> Result<Value, EvaluationError> {
     let evidence: Map<_, _> = [("duplicates".to_owned(), json!([]))].into_iter().collect();
     let now = Utc.with_ymd_and_hms(2026, 11, 21, 12, 0, 0).unwrap();
     let record = record.as_object().unwrap();
-    let variables = Variables { key: "k", record, history: &[], evidence: &evidence, changed_at: now, now };
+    let variables = Variables { key: "k", record, evidence: &evidence, changed_at: now, now };
     evaluator.on(&variables)?.value(&expression)
 }

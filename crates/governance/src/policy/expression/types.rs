@@ -127,8 +127,6 @@ impl fmt::Display for Ty {
     }
 }
 
-/// An earlier state of the record.
-const EARLIER: Ty = Ty::Members(&[("record", Ty::Record), ("until", Ty::Moment)]);
 /// Another record of the stream with the same identity.
 const DUPLICATE: Ty = Ty::Members(&[("key", Ty::Text), ("record", Ty::Record)]);
 /// A record of another source with the same identity.
@@ -136,10 +134,9 @@ const OTHER: Ty =
     Ty::Members(&[("connector", Ty::Text), ("stream", Ty::Text), ("key", Ty::Text), ("record", Ty::Map)]);
 
 /// What a rule can speak of.
-pub(super) const VARIABLES: [(&str, Ty); 6] = [
+pub(super) const VARIABLES: [(&str, Ty); 5] = [
     ("record", Ty::Record),
     ("key", Ty::Text),
-    ("history", Ty::List(&EARLIER)),
     (
         "evidence",
         Ty::Members(&[
