@@ -215,25 +215,25 @@ impl Night<'_> {
 
     /// Closes the run with its report.
     async fn end(&self, run: &Run) -> Result<Done, JobError> {
-        let step = "report";
-        let report = match &run.report {
-            Some(report) => report.clone(),
-            None => {
-                let report = self.gather(run).await?;
-                match self.environment.effect(self.db, step).await.map_err(into_job_error)? {
-                    Begun::AlreadyApplied => {}
-                    Begun::Fresh(mut effect) => {
-                        store::finish(&mut effect, &report).await.map_err(judge)?;
-                        self.environment.commit(step, effect).await.map_err(into_job_error)?;
-                    }
-                }
-                report
-            }
+        let report = match run.report.clone() {
+            Some(report) => report,
+            None => self.close(run).await?,
         };
         let failures = report.failures();
         Ok(Done::new().output(json!({
             "run": run.job, "night": report.night, "outcome": report.outcome, "failures": failures,
         })))
+    }
+
+    async fn close(&self, run: &Run) -> Result<Report, JobError> {
+        let (step, report) = ("report", self.gather(run).await?);
+        if let Begun::Fresh(mut effect) =
+            self.environment.effect(self.db, step).await.map_err(into_job_error)?
+        {
+            store::finish(&mut effect, &report).await.map_err(judge)?;
+            self.environment.commit(step, effect).await.map_err(into_job_error)?;
+        }
+        Ok(report)
     }
 
     /// What is committed stays: the next attempt goes on from there.

@@ -120,7 +120,7 @@ impl Window {
             .collect();
         let found: BTreeSet<&str> = nights.iter().flat_map(Night::paths).map(|it| it.path.as_str()).collect();
         let paths = found.iter().map(|path| PathWindow::of(path, &nights)).collect();
-        Self { from, to, paths, nights }
+        Self { from, to, nights, paths }
     }
 
     /// Where a window of so many days up to this one begins.

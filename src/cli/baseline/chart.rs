@@ -146,7 +146,7 @@ mod tests {
         ["03-14", "03-15", "03-16"].map(str::to_owned).into()
     }
 
-    fn frame<'a>(labels: &'a [String]) -> Frame<'a> {
+    fn frame(labels: &[String]) -> Frame<'_> {
         Frame { id: "c", title: "<title>", description: "a & b", labels }
     }
 

@@ -83,11 +83,11 @@ fn body(to: &mut String, window: &Window, latest: &Report) -> fmt::Result {
     streams(to, latest)?;
     nights(to, window)?;
     let half = window.nights.len() / 2;
-    write!(
+    writeln!(
         to,
         "<footer><p>A record has an issue if the rules would fix, review or block it. A trend is the issue rate of the \
          first {half} days beside that of the last {}: all issues over all records of the half. A change below {} points \
-         is steady.</p></footer>\n",
+         is steady.</p></footer>",
         window.nights.len() - half,
         points(i64::try_from(STEADY_BP).ok()).trim_start_matches('+')
     )

@@ -51,7 +51,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> 
                 context.output.answer(&Detached { job })?;
                 return Ok(Exit::Ok);
             }
-            let following = follow(context, control, &tenant, job, args.timeout);
+            let following = Box::pin(follow(context, control, &tenant, job, args.timeout));
             let queue = jobs::queue_of(&tenant.region);
             let report = follow::with_worker(context, control, &queue, following).await?;
             let exit = if report.is_complete() { Exit::Ok } else { Exit::EndedBadly };
