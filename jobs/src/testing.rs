@@ -187,11 +187,12 @@ impl Stage {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let connect = self.database.options();
         let stop = CancellationToken::new();
+        let ordered = stop.clone();
         runtime.spawn(async move {
             let worker = Worker::start(connect, registry(environment), options).await.unwrap();
-            worker.run(stop).await;
+            worker.run(ordered).await;
         });
-        Process { runtime: Some(runtime) }
+        Process { runtime: Some(runtime), stop }
     }
 
     async fn job_record(&self, id: JobId) -> JobRecord {
@@ -246,9 +247,15 @@ pub(crate) async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
 
 pub(crate) struct Process {
     runtime: Option<Runtime>,
+    stop: CancellationToken,
 }
 
 impl Process {
+    /// As SIGTERM would: what runs may put its progress in order and is handed back.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// As `kill -9` would: no future is told, every connection is closed.
     pub(crate) fn kill(mut self) {
         self.end();

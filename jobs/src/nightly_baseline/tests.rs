@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::*;
 use crate::{
     shadow_run::tests::{CANDIDATE, prepare},
-    testing::{Stage, Strike, Subject, battery},
+    testing::{Stage, Strike, Subject, battery, until},
 };
 
 /// Of the path that [`prepare`] makes: something to block, something for people, something to fix.
@@ -316,6 +316,31 @@ async fn a_policy_that_comes_in_the_midst_of_a_path_decides_over_all_of_it() {
     let report = reported(&stage, id).await;
     let PathCounts { records, fix, review, block, .. } = report.paths[0].counts;
     assert_eq!((report.paths[0].policy, records, fix, review, block), (Some(3), 3, 0, 0, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_handed_back_goes_on_where_it_was() {
+    let stage = Stage::provisioned().await;
+    let begins = AtRest.job(&stage).await;
+    let environment = stage.environment();
+    let (mut struck, go_on) = environment.fault().plan(4, Strike::Hang);
+    let id = stage.queue.enqueue(begins).await.unwrap().id;
+    let first = stage.worker(environment);
+    struck.wait_for(|struck| *struck).await.expect("the boundary is reached");
+    first.stop();
+    go_on.notify_one();
+    let record = async || stage.queue.get(id).await.unwrap().filter(|job| job.state == State::Ready);
+    let returned = until(record).await;
+    assert_eq!((returned.reason, returned.failures), (queue::WaitReason::HandedBack, 0));
+    let reached = "select pages || ' ' || is_done from tenant.baseline_path";
+    assert_eq!(text(&stage, reached).await, "2 false", "the page that was under way is committed");
+    let second = stage.environment();
+    let _worker = stage.worker(second.clone());
+    let report = reported(&stage, id).await;
+    assert_eq!(report.paths[0].counts.records, 3);
+    let decided = second.fault().seen().iter().filter(|name| name.contains(" decide ")).count();
+    assert_eq!(decided, 2, "only the last page was left: {:?}", second.fault().seen());
+    assert_eq!(text(&stage, "select count(*) || ' ' || count(report) from tenant.baseline_run").await, "1 1");
 }
 
 /// Kills the worker at this boundary of a whole run, lets another go on, and tells how it ended.
