@@ -12,7 +12,7 @@ use database::{
 use jobs::readiness_scan::{self, Severity, Stored};
 use queue::{JobId, State};
 
-use self::view::{Scanned, WouldScan};
+use self::view::{Readiness, WouldScan};
 use super::{
     Context,
     exit::{Exit, Failure},
@@ -119,7 +119,7 @@ async fn ended_badly(control: &Control, id: JobId) -> anyhow::Result<Failure> {
 
 /// Prints a report. Exit 1 if something blocks.
 pub(crate) fn answer(tenant: &Tenant, stored: &Stored, context: &Context) -> anyhow::Result<Exit> {
-    context.output.answer(&Scanned::of(tenant, stored))?;
+    context.output.answer(&Readiness::of(tenant, stored))?;
     let blocks = stored.report.count(Severity::Blocks) > 0;
     Ok(if blocks { Exit::Failed } else { Exit::Ok })
 }

@@ -160,3 +160,24 @@ pub(crate) fn expected(stream: &Stream, key: &[FieldPath]) -> Vec<FieldPath> {
     only_needed.fields = Some(stream.fields.clone().unwrap_or_default());
     only_needed.carried(key).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(methods: &[&str]) -> Proof {
+        Proof::Requests { sent: methods.iter().map(|method| ((*method).to_owned(), 1)).collect() }
+    }
+
+    #[test]
+    fn a_proof_holds_only_where_nothing_can_have_been_written() {
+        let of = |begun, unwritten, broken| Proof::Transactions { begun, unwritten, broken };
+        assert!(of(0, 0, 0).holds() && of(3, 2, 1).holds());
+        assert!(!of(3, 2, 0).holds());
+        assert_eq!(of(1, 1, 0).and(of(2, 1, 1)), of(3, 2, 1));
+        assert!(sent(&[]).holds() && sent(&["GET", "HEAD"]).holds());
+        assert!(!sent(&["GET", "POST"]).holds());
+        let both = Proof::Requests { sent: BTreeMap::from([("GET".to_owned(), 2)]) };
+        assert_eq!(sent(&["GET"]).and(sent(&["GET"])), both);
+    }
+}

@@ -154,7 +154,8 @@ fn of_stream(
         ),
         Some(false) => report.ok(about, "the credential that reads may not write"),
         None => {
-            report.ok(about, "whether the credential that reads could write is unknown: the API does not say")
+            report
+                .ok(about, "whether the credential that reads could write is unknown: the API does not say");
         }
     }
     let sample = sample.map(|batch| SampleReport {

@@ -118,7 +118,9 @@ async fn issues(
         "source"
     } else {
         let decisions = decision::decide_page(read, path, &decider, &stored).await.map_err(of_database)?;
-        decisions.iter().for_each(|it| tally.add(it));
+        for decision in &decisions {
+            tally.add(decision);
+        }
         "synced"
     };
     if tally.records() == 0 {

@@ -71,7 +71,10 @@ pub(super) async fn probe(args: &Args, context: &Context) -> anyhow::Result<Exit
             }
             if is_next && !args.dry_run {
                 let (mut write, by) = begin(context, db).await?;
-                moved.to = path::probed(&mut write, &args.name, &by).await.map_err(refused)?.state;
+                moved.to = path::probed(&mut write, &args.name, &by)
+                    .await
+                    .map_err(|error| refused(error, &args.name))?
+                    .state;
                 write.commit().await?;
             }
             context.output.answer(&moved)?;
@@ -86,7 +89,10 @@ pub(super) async fn certify(args: &Args, context: &Context) -> anyhow::Result<Ex
             let (mut write, by) = begin(context, db).await?;
             let mut moved = Moved::from(args.name.clone(), PathState::Probed, args.dry_run);
             moved.tenant = Some(db.tenant().name.clone());
-            match path::certify(&mut write, &args.name, &by).await.map_err(refused)? {
+            match path::certify(&mut write, &args.name, &by)
+                .await
+                .map_err(|error| refused(error, &args.name))?
+            {
                 Certifying::Certified(path) => moved.to = path.state,
                 Certifying::Asked(asked) if args.dry_run && asked.is_new => moved.asks = true,
                 Certifying::Asked(asked) => (moved.asks, moved.approval) = (true, Some(asked.id)),
@@ -105,7 +111,10 @@ pub(super) async fn lower(args: &LowerArgs, context: &Context) -> anyhow::Result
             let (mut write, by) = begin(context, db).await?;
             let from = path::by_name(&mut write, &args.name).await?.state;
             let mut moved = Moved::from(args.name.clone(), from, args.dry_run);
-            moved.to = path::lower(&mut write, &args.name, *to, &by).await.map_err(refused)?.state;
+            moved.to = path::lower(&mut write, &args.name, *to, &by)
+                .await
+                .map_err(|error| refused(error, &args.name))?
+                .state;
             end(write, args.dry_run).await?;
             context.output.answer(&moved)?;
             Ok(Exit::Ok)
@@ -128,9 +137,16 @@ async fn end(write: Write, dry_run: bool) -> anyhow::Result<()> {
 }
 
 /// The error with what to do about it.
-fn refused(error: StepError) -> anyhow::Error {
-    let StepError::Lacking { missing, .. } = &error else { return error.into() };
-    let help = missing.iter().map(|it| it.help.as_str()).collect::<Vec<_>>().join("; ");
+fn refused(error: StepError, name: &str) -> anyhow::Error {
+    let help = match &error {
+        StepError::Lacking { missing, .. } => {
+            missing.iter().map(|it| it.help.as_str()).collect::<Vec<_>>().join("; ")
+        }
+        StepError::NotNext { .. } | StepError::NotDown { .. } => {
+            format!("`tenure path show {name}` tells where it is, and what it lacks for the next step")
+        }
+        _ => return error.into(),
+    };
     Failure::refused(error.to_string(), help).into()
 }
 

@@ -26,7 +26,7 @@ impl Answer for WouldScan {
 }
 
 #[derive(Serialize)]
-pub(super) struct Scanned<'a> {
+pub(super) struct Readiness<'a> {
     tenant: String,
     job: JobId,
     scanned_at: DateTime<Utc>,
@@ -38,7 +38,7 @@ pub(super) struct Scanned<'a> {
     report: &'a Report,
 }
 
-impl<'a> Scanned<'a> {
+impl<'a> Readiness<'a> {
     pub(super) fn of(tenant: &Tenant, stored: &'a Stored) -> Self {
         let report = &stored.report;
         Self {
@@ -53,7 +53,7 @@ impl<'a> Scanned<'a> {
     }
 }
 
-impl Answer for Scanned<'_> {
+impl Answer for Readiness<'_> {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         let Self { tenant, scanned_at, blocks, warns, .. } = self;
         let at = scanned_at.format("%Y-%m-%d %H:%M UTC");
@@ -81,7 +81,7 @@ impl Answer for Scanned<'_> {
     }
 }
 
-impl Scanned<'_> {
+impl Readiness<'_> {
     fn streams(&self, page: &mut Page<'_>) -> io::Result<()> {
         let mut table = Table::new(["STREAM", "RECORDS", "FIELDS", "READER MAY WRITE", "TARGET"]);
         let mut is_empty = true;

@@ -61,10 +61,10 @@ const PROBE: &str = "
     values ('crm', 'contacts', sha256('as it is'), 'conditional_write', '{tried}')
     on conflict (connector, stream) do update set definition = excluded.definition, evidence = '{tried}',
         capability = 'conditional_write', obstacle = null, probed_at = clock_timestamp()";
-const RECORDS: &str = r#"
+const RECORDS: &str = r"
     insert into tenant.record (connector, stream, key, digest, data)
     select 'crm', 'contacts', n::text, md5(n::text), jsonb_build_object('email', 'P' || n || '@Example.com')
-    from generate_series(1, 3) n"#;
+    from generate_series(1, 3) n";
 const SYNC: &str = r#"
     insert into tenant.sync_run (job, connector, stream, finished_at, report)
     values (1, 'crm', 'contacts', now(), '{"outcome": "complete"}')"#;
