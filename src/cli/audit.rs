@@ -75,7 +75,8 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
                 context.interruptible(head(context, chain.read(context, control).await?)).await
             }
             Command::Export { chain, out } => {
-                context.interruptible(export::run(context, control, chain, out.as_deref())).await
+                let exported = Box::pin(export::run(context, control, chain, out.as_deref()));
+                context.interruptible(exported).await
             }
             Command::Verify(args) => context.interruptible(verify::live(args, context, control)).await,
             Command::Checkpoint { chain, dry_run } => {

@@ -15,6 +15,7 @@ mod finishing;
 mod hanging;
 mod history;
 mod interleaving;
+mod intervening;
 mod leasing;
 mod model;
 mod planning;

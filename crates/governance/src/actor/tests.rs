@@ -47,3 +47,20 @@ async fn what_is_no_name_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_erased_name_leads_to_nobody_and_comes_back_as_somebody_else() {
+    let mut conn = connection().await;
+    let (ada, ben) = (named(&mut conn, "ada").await.unwrap(), named(&mut conn, "ben").await.unwrap());
+    let bot = service(&mut conn, "nightly", ada.id).await.unwrap();
+    assert_eq!(erase(&mut conn, "ada", ben.id).await.unwrap(), ada.id);
+    let again = erase(&mut conn, "ada", ben.id).await;
+    assert!(matches!(again, Err(ActorError::Unknown(name)) if name == "ada"));
+    let nameless = Actor { name: None, ..ada.clone() };
+    assert_eq!(by_id(&mut conn, ada.id).await.unwrap().as_ref(), Some(&nameless));
+    assert_eq!(list(&mut conn).await.unwrap(), [ben.clone(), bot.clone(), nameless]);
+    assert_eq!(by_id(&mut conn, bot.id).await.unwrap().unwrap().person, ada.id, "still the same person");
+    assert_ne!(named(&mut conn, "ada").await.unwrap().id, ada.id);
+    let head = audit::head(&mut conn).await.unwrap();
+    assert_eq!(head.size, 1, "the erasure is on record, what was refused is not");
+}
