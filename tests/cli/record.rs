@@ -290,7 +290,7 @@ async fn a5_the_services_own_role_works_on_the_control_database_and_cannot_rewri
         "create or replace function governance.refuse_change() returns trigger language plpgsql as 'begin return null; end'",
     ] {
         let error = sqlx::raw_sql(AssertSqlSafe(rewrite)).execute(&mut conn).await.expect_err(rewrite);
-        let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
         assert_eq!(code.as_deref(), Some("42501"), "{rewrite}: {error}");
     }
     assert_eq!(chain(&mut conn).await, entries);
