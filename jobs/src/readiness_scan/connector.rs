@@ -231,7 +231,9 @@ async fn look(
 
 /// Says how it was shown that nothing was written.
 fn proven(connector: &ConnectorReport, report: &mut Report) {
-    for proof in &connector.proofs {
+    // The source's own comes first.
+    for (index, proof) in connector.proofs.iter().enumerate() {
+        let place = if index == 0 { "the source" } else { "a target" };
         let what = match proof {
             Proof::Transactions { begun, unwritten, broken } => format!(
                 "{begun} transactions, all begun read-only and none committed; {unwritten} were read-only and without \
@@ -244,10 +246,14 @@ fn proven(connector: &ConnectorReport, report: &mut Report) {
             }
         };
         if proof.holds() {
-            report.ok(&connector.name, format!("nothing was written: {what}"));
+            report.ok(&connector.name, format!("nothing was written at {place}: {what}"));
         } else {
-            let help = "the source executes what it calls a read: ask its owner, and do not sync it before";
-            report.blocks(&connector.name, format!("it is not shown that nothing was written: {what}"), help);
+            let help = "what is read there executes something: ask its owner, and do not sync it before";
+            report.blocks(
+                &connector.name,
+                format!("it is not shown that nothing was written at {place}: {what}"),
+                help,
+            );
         }
     }
 }

@@ -110,7 +110,7 @@ async fn scanned(stage: &Stage) -> Report {
 
 fn said(report: &Report, severity: Severity) -> String {
     let of = report.findings.iter().filter(|finding| finding.severity == severity);
-    of.map(|finding| format!("{}: {}\n", finding.about, finding.what)).collect()
+    of.map(|finding| format!("{}: {}", finding.about, finding.what)).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether something of this severity says all of this.
