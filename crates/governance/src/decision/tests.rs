@@ -1,11 +1,15 @@
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use super::*;
 use crate::{
+    audit,
+    digest::Digest,
     path::{self, tests::new, tests::tenant},
     policy::{self, Fields, Policy, PolicyError},
+    receipt,
 };
 
 const POLICY: &str = r#"
@@ -166,6 +170,45 @@ async fn a_decision_is_stored_once_and_not_on_a_record_that_vanished_or_changed(
     let anew = decided(&mut conn, &path, &policy).await;
     let stored = store(&mut conn, &path, version, &anew).await.unwrap();
     assert_eq!(stored, Stored { new: 1, known: 5, stale: 0 }, "only the changed one is decided anew");
+}
+
+#[tokio::test]
+async fn a3_each_decision_has_one_receipt_and_a_page_one_entry() {
+    let (_tenants, mut conn, ada) = tenant().await;
+    contacts(&mut conn).await;
+    let path = path::create(&mut conn, &new("crm-email"), &ada).await.unwrap();
+    let policy = policy();
+    let (version, _) = policy::add(&mut conn, &path, &policy, &ada).await.unwrap();
+    let decisions = decided(&mut conn, &path, &policy).await;
+    let before = audit::head(&mut conn).await.unwrap().size;
+    store(&mut conn, &path, version, &decisions).await.unwrap();
+    store(&mut conn, &path, version, &decisions).await.unwrap();
+    assert_eq!(audit::head(&mut conn).await.unwrap().size, before + 1, "what is known has its receipt");
+    let rows: Vec<(i64, String, Vec<u8>)> =
+        sqlx::query_as("select id, verdict, input_digest from tenant.decision order by id")
+            .fetch_all(&mut conn)
+            .await
+            .unwrap();
+    assert_eq!(rows.len(), decisions.len());
+    for (id, verdict, input) in rows {
+        let about = receipt::about(&mut conn, receipt::Subject::Decision(id)).await.unwrap();
+        let [about] = about[..] else { panic!("{id}: {about:?}") };
+        receipt::prove(&mut conn, about).await.unwrap().unwrap();
+        let content = receipt::find(&mut conn, about).await.unwrap().content;
+        let content: Value = serde_json::from_slice(&content).unwrap();
+        let receipt = &content["receipt"];
+        assert_eq!(receipt["decision"]["verdict"], verdict);
+        assert_eq!(receipt["evidence"][0], Digest::try_from(input).unwrap().to_string());
+        assert_eq!((&receipt["policy"]["version"], &receipt["outcome"]), (&json!(version), &json!("none")));
+        assert!(!content.to_string().contains("example"), "{content}");
+    }
+    // What is rolled back leaves neither.
+    let mut tx = conn.begin().await.unwrap();
+    put(&mut tx, "crm", "contacts", "8", json!({"email": "New@example.com"})).await;
+    let anew = decided(&mut tx, &path, &policy).await;
+    assert_eq!(store(&mut tx, &path, version, &anew).await.unwrap().new, 1);
+    tx.rollback().await.unwrap();
+    assert_eq!(audit::head(&mut conn).await.unwrap().size, before + 1);
 }
 
 #[tokio::test]
