@@ -1,6 +1,7 @@
-//! `tenure candidate create|list|show|promote|demote|export`.
+//! `tenure candidate create|list|show|promote|demote|rules|export`.
 
 mod change;
+mod rules;
 mod view;
 
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use governance::{
     reading::Reading,
 };
 
+pub(super) use self::view::print_evaluation;
 use self::view::{Listed, Shown};
 use super::{
     Context,
@@ -48,6 +50,8 @@ pub(super) enum Command {
     Promote(change::PromoteArgs),
     /// Take a candidate down at once; needs no evidence and no approval
     Demote(change::DemoteArgs),
+    /// What a path asks of its candidates; with options, ask for more, or with an approval for less
+    Rules(rules::Args),
     /// Print frozen evidence and what the gate said of it, for ops/proofs/gate/gate.py
     Export {
         /// The candidate's name
@@ -73,6 +77,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Create(args) => change::create(args, context).await?,
         Command::Promote(args) => change::promote(args, context).await?,
         Command::Demote(args) => change::demote(args, context).await?,
+        Command::Rules(args) => rules::run(args, context).await?,
         Command::List { path, whose } => context.interruptible(list(path, &whose, context)).await?,
         Command::Show { name, whose } => context.interruptible(show(&name, &whose, context)).await?,
         Command::Export { name, snapshot, whose } => {

@@ -383,7 +383,8 @@ fn of_candidate(error: &CandidateError) -> Option<Exit> {
         | CandidateError::Overtaken(_)
         | CandidateError::PathTaken(_)
         | CandidateError::Consent(_)
-        | CandidateError::Laxer => Some(Exit::Refused),
+        | CandidateError::Laxer
+        | CandidateError::OlderRules(_) => Some(Exit::Refused),
         // The error below has a say.
         _ => None,
     }

@@ -90,6 +90,35 @@ async fn g1_a_candidate_is_tried_judged_and_recomputed_by_another_program() {
     assert_eq!(bench.run(&["candidate", "demote", "nobody"]).code, Some(3));
 }
 
+#[tokio::test]
+async fn p7_a_path_asks_for_more_at_once_and_for_less_once_a_second_person_agrees() {
+    let bench = Bench::with_database().await;
+    bench.ok(&["tenant", "create", "acme", "--wait"]);
+    prepare(&bench).await;
+    let runs = |options: &[&str]| {
+        let ruled =
+            bench.json(&[&["--as", "ada", "candidate", "rules", "--path", "email"], options].concat());
+        (ruled["rules"]["runs_min"].as_i64().unwrap(), ruled["changed"].as_bool().unwrap(), ruled)
+    };
+    assert_eq!(runs(&[]).0, 30);
+    assert_eq!((runs(&["--runs", "50", "--dry-run"]).0, runs(&[]).0), (50, 30));
+    assert!(runs(&["--runs", "50", "--veto", "email_format"]).1);
+    let below = bench.run(&["candidate", "rules", "--path", "email", "--runs", "10"]);
+    assert!(below.code == Some(2) && below.stderr.contains("30"), "{below:#?}");
+    assert_eq!(bench.run(&["candidate", "rules", "--path", "nowhere"]).code, Some(3));
+
+    let (_, changed, asked) = runs(&["--runs", "40"]);
+    assert!(!changed && runs(&[]).0 == 50, "{asked}");
+    let id = asked["approval"].as_str().unwrap();
+    let shown = bench.json(&["approval", "show", id, "--tenant", "acme"]);
+    assert_eq!(shown["approval"]["class"], "gate_lower", "{shown}");
+    let digest = shown["approval"]["digest"].as_str().unwrap();
+    bench.ok(&["--as", "ben", "approval", "approve", id, "--digest", digest, "--tenant", "acme"]);
+    let (left, changed, ruled) = runs(&["--runs", "40"]);
+    assert!(changed && left == 40, "{ruled}");
+    assert_eq!(ruled["rules"]["veto_classes"], serde_json::json!(["email_format"]), "the rest stays");
+}
+
 /// Whether the independent program agrees.
 fn recomputed(exported: &str) -> bool {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/proofs/gate/gate.py");

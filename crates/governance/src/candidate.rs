@@ -31,11 +31,12 @@ pub use self::{
     gate::{Gate, freeze, look},
     phase::{NoPhase, Phase},
     promote::{Consent, ConsentError, Promotion, promote},
-    rules::{rules, tighten},
+    rules::{ask_laxer, rules, set_rules},
 };
 
 use crate::{
     actor::ActorId,
+    approval::RequestError,
     audit::AuditError,
     canonical::CanonicalError,
     digest::{Digest, NoDigest},
@@ -103,8 +104,14 @@ pub enum CandidateError {
     #[error("the rules are refused")]
     Rules(#[from] BadRules),
     /// Rules that ask for less than those in force.
-    #[error("the rules ask for less than those in force: that takes an approval")]
+    #[error("the rules ask for less than those in force, which another person has to approve")]
     Laxer,
+    /// Rules that ask for more have come into force since.
+    #[error("the path asks for more than when the evidence of `{0}` was frozen: evaluate it again")]
+    OlderRules(String),
+    /// An approval cannot be asked for.
+    #[error("the approval cannot be asked for")]
+    Request(#[from] RequestError),
     /// The evidence cannot be frozen or read.
     #[error("the evidence cannot be frozen or read")]
     Snapshot(#[from] SnapshotError),

@@ -5,9 +5,7 @@ use std::io;
 use database::tenant::TenantDb;
 use governance::{
     approval::ApprovalId,
-    candidate::{
-        self, Approvals, CandidateError, Definition, ENGINE, Moved, Phase, Policy, Promotion, SnapshotRecord,
-    },
+    candidate::{self, Approvals, CandidateError, Definition, Moved, Phase, Promotion, SnapshotRecord},
     digest::Digest,
     path, policy,
 };
@@ -74,15 +72,7 @@ pub(super) async fn create(args: CreateArgs, context: &Context) -> anyhow::Resul
         let mut write = db.write().await?;
         let path = path::by_name(&mut write, &args.path).await?;
         let (stored, _) = policy::load(&mut write, &path, args.policy).await?;
-        let definition = Definition {
-            path: path.name,
-            policy: Policy { version: stored.version.into(), digest: stored.digest },
-            model: None,
-            prompt: None,
-            tools: std::collections::BTreeMap::new(),
-            redaction: None,
-            engine: ENGINE,
-        };
+        let definition = Definition::of_rules(&path, &stored);
         let by = whoever_types(&mut write, context).await?;
         let created = candidate::create(&mut write, &args.name, &definition, by).await?;
         if !args.dry_run {

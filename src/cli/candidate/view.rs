@@ -141,7 +141,7 @@ impl Answer for Shown {
         page.entry(9, "digest", digest)?;
         page.blank()?;
         match &self.gate {
-            Some(now) => gate(page, now)?,
+            Some(now) => print_evaluation(page, &now.evaluation, now.to, "as things stand")?,
             None => page.line("there is no phase above autonomous")?,
         }
         self.history(page)
@@ -163,14 +163,20 @@ impl Shown {
     }
 }
 
-fn gate(page: &mut Page<'_>, now: &Now) -> io::Result<()> {
-    let Evaluation { answer, findings, figures } = &now.evaluation;
+/// The gate's answer, and each rule with its figure and verdict.
+pub(in crate::cli) fn print_evaluation(
+    page: &mut Page<'_>,
+    evaluation: &Evaluation,
+    to: Phase,
+    when: &str,
+) -> io::Result<()> {
+    let Evaluation { answer, findings, figures } = evaluation;
     let tone = match answer {
         Word::Eligible => Tone::Good,
         Word::Insufficient => Tone::Doubtful,
         Word::Disagree | Word::Vetoed => Tone::Bad,
     };
-    page.toned_line(tone, answer.name(), format_args!(" for {}, as things stand", now.to))?;
+    page.toned_line(tone, answer.name(), format_args!(" for {to}, {when}"))?;
     let mut table = Table::new(["RULE", "HAS", "NEEDS", "VERDICT"]);
     for finding in findings {
         let (has, needs) = figure(finding);
@@ -188,9 +194,11 @@ fn gate(page: &mut Page<'_>, now: &Now) -> io::Result<()> {
     }
     let (twice, same) = (figures.twice, figures.twice_same);
     if twice == 0 {
-        return page.line("no case was judged twice: how far people agree with themselves is unknown");
+        return page.line("no case was judged twice: how far people agree among themselves is unknown");
     }
-    page.line(format_args!("people agreed with themselves in {same} of {twice} cases that were judged twice"))
+    page.line(format_args!(
+        "people agreed among themselves in {same} of {twice} cases that were judged twice"
+    ))
 }
 
 fn label(rule: Rule) -> &'static str {

@@ -22,6 +22,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("connector.registered", "A connector was defined or redefined."),
     ("connector.reset", "A sync forgot how far a stream had been read and began again."),
     ("gate.evaluated", "The promotion gate judged frozen evidence."),
+    ("gate.loosened", "The promotion gate's rules now ask for less, by an approval."),
     ("gate.lowered", "A class of action now asks for less, by an approval."),
     ("gate.raised", "A class of action now asks for more."),
     ("gate.tightened", "The promotion gate's rules were made stricter."),

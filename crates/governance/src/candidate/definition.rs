@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     canonical::{self, CanonicalError},
     digest::Digest,
+    path::Path,
+    policy::StoredPolicy,
 };
 
 /// The meaning of rules and detectors in this program. It is raised whenever they may answer differently than before,
@@ -68,6 +70,20 @@ struct Tagged<'a> {
 }
 
 impl Definition {
+    /// A version of a path's rules, with no model behind them.
+    #[must_use]
+    pub fn of_rules(path: &Path, policy: &StoredPolicy) -> Self {
+        Self {
+            path: path.name.clone(),
+            policy: Policy { version: policy.version.into(), digest: policy.digest },
+            model: None,
+            prompt: None,
+            tools: BTreeMap::new(),
+            redaction: None,
+            engine: ENGINE,
+        }
+    }
+
     /// Its canonical bytes, whose SHA-256 is the candidate's digest.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
         canonical::to_bytes(&Tagged { definition: self, tag: "tenure.candidate.v1" })

@@ -4,13 +4,16 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{Candidate, CandidateError, Moved, Phase, SnapshotRecord, by_name, is_refused_by, snapshot};
+use super::{
+    Candidate, CandidateError, Moved, Phase, SnapshotRecord, by_name, is_refused_by, rules,
+    rules::lock_rules, snapshot,
+};
 use crate::{
     actor::ActorId,
     audit::{self, Event},
     canonical::CanonicalError,
     digest::Digest,
-    promotion::{Answer, Snapshot, evaluate},
+    promotion::{Answer, Rules, Snapshot, evaluate},
 };
 
 /// What an approval of a promotion says yes to; nothing else can be promoted with it.
@@ -72,7 +75,9 @@ pub async fn promote(
     let candidate = by_name(conn, name).await?;
     let record = snapshot(conn, &candidate, Some(evidence)).await?;
     let record = record.ok_or(CandidateError::Stored("snapshot"))?;
-    must_be_eligible(&record)?;
+    lock_rules(conn, &candidate.definition.path).await?;
+    let in_force = rules(conn, &candidate.definition.path).await?;
+    must_be_eligible(&record, &in_force, name)?;
     // Nobody is asked to approve what cannot be any more; `raise` looks again, since this may change until then.
     if (candidate.generation, candidate.phase) != (record.generation, record.from) {
         return Err(CandidateError::Overtaken(candidate.name));
@@ -90,11 +95,15 @@ pub async fn promote(
 }
 
 /// The stored answer is not taken on trust: it is computed again from the bytes.
-fn must_be_eligible(record: &SnapshotRecord) -> Result<(), CandidateError> {
+fn must_be_eligible(record: &SnapshotRecord, in_force: &Rules, name: &str) -> Result<(), CandidateError> {
     let is_theirs = Digest::of(&record.bytes) == record.digest;
-    let evaluation = evaluate(&Snapshot::read(&record.bytes)?);
+    let snapshot = Snapshot::read(&record.bytes)?;
+    let evaluation = evaluate(&snapshot);
     if !is_theirs || evaluation != record.evaluation {
         return Err(CandidateError::Contradiction(record.digest));
+    }
+    if snapshot.header().rules.loosen(in_force) {
+        return Err(CandidateError::OlderRules(name.to_owned()));
     }
     match evaluation.answer {
         Answer::Eligible => Ok(()),

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use self::support::{Ground, No, Yes, definition, right};
 use super::*;
 use crate::{
+    actor, approval,
     promotion::{Outcome, Rules, Snapshot},
     shadow,
 };
@@ -373,26 +374,41 @@ async fn two_candidates_of_a_path_are_not_active_at_a_time() {
 }
 
 #[tokio::test]
-async fn p7_a_paths_rules_can_be_tightened_and_not_loosened() {
+async fn p7_a_paths_rules_are_tightened_at_once_and_loosened_by_a_second_person() {
     let ground = Ground::new().await;
     let (_, digest) = ground.eligible("c").await;
     let strict = Rules { bound_percent_min: Some(80), ..Rules::default() };
-    let mut write = ground.write().await;
-    tighten(&mut write, support::PATH, &strict, ground.ada).await.unwrap();
-    let laxer = tighten(&mut write, support::PATH, &Rules::default(), ground.ada).await;
-    assert!(matches!(laxer, Err(CandidateError::Laxer)));
-    let below =
-        tighten(&mut write, support::PATH, &Rules { runs_min: 10, ..strict.clone() }, ground.ada).await;
+    let set = async |rules: &Rules| {
+        let mut write = ground.write().await;
+        let set = set_rules(&mut write, support::PATH, rules, ground.ada).await;
+        if set.is_ok() {
+            write.commit().await.unwrap();
+        }
+        set
+    };
+    set(&strict).await.unwrap();
+    assert!(matches!(set(&Rules::default()).await, Err(CandidateError::Laxer)));
+    let below = set(&Rules { runs_min: 10, ..strict.clone() }).await;
     assert!(matches!(below, Err(CandidateError::Rules(_))));
+    let mut write = ground.write().await;
     assert_eq!(rules(&mut write, support::PATH).await.unwrap(), strict);
     assert_eq!(look(&mut write, "c").await.unwrap().evaluation.answer, Answer::Insufficient);
-    write.commit().await.unwrap();
+    drop(write);
     let mut owner = ground.owner().await;
     let around = "update tenant.promotion_rule set rules = jsonb_set(rules, '{runs_min}', '3')";
     assert_eq!(refusal(&mut owner, around).await, "promotion_rule_is_no_laxer");
     let stale = ground.promote("c", digest).await;
-    assert!(
-        stale.is_ok(),
-        "what was frozen under the rules of its time stands until the phase is set: {stale:?}"
-    );
+    assert!(matches!(stale, Err(CandidateError::OlderRules(_))), "frozen under laxer rules: {stale:?}");
+
+    let mut write = ground.write().await;
+    let asked = ask_laxer(&mut write, support::PATH, &Rules::default(), ground.ada).await.unwrap();
+    let ben = actor::named(&mut write, "ben").await.unwrap().id;
+    approval::approve(&mut write, asked.id, &asked.digest, ben, None).await.unwrap();
+    write.commit().await.unwrap();
+    let other = Rules { agree_percent_min: 86, ..Rules::default() };
+    assert!(matches!(set(&other).await, Err(CandidateError::Laxer)), "the yes was to other rules");
+    set(&Rules::default()).await.unwrap();
+    ground.promote("c", digest).await.unwrap();
+    set(&strict).await.unwrap();
+    assert!(matches!(set(&Rules::default()).await, Err(CandidateError::Laxer)), "a yes is used once");
 }
