@@ -3,7 +3,10 @@
 use std::io;
 
 use chrono::{DateTime, Utc};
-use governance::writeback::{Drifting, State, Step, Writeback, WritebackId};
+use governance::{
+    receipt::ReceiptId,
+    writeback::{Drifting, State, Step, Writeback, WritebackId},
+};
 use queue::JobId;
 use serde::Serialize;
 
@@ -21,6 +24,7 @@ pub(super) struct Line {
     detail: Option<String>,
     digest: String,
     approval: Option<String>,
+    receipt: Option<ReceiptId>,
     sends: i32,
     accepted_by: Option<String>,
     created_at: DateTime<Utc>,
@@ -39,6 +43,7 @@ impl Line {
             detail: row.detail.clone(),
             digest: row.digest.to_string(),
             approval: row.approval.map(|id| id.to_string()),
+            receipt: row.receipt,
             sends: row.sends,
             accepted_by: row.accepted_by.map(|actor| actor.to_string()),
             created_at: row.created_at,
@@ -140,6 +145,9 @@ impl Answer for Shown {
         page.entry(WIDTH, "plan digest", &line.digest)?;
         if let Some(approval) = &line.approval {
             page.entry(WIDTH, "approval", approval)?;
+        }
+        if let Some(receipt) = line.receipt {
+            page.entry(WIDTH, "receipt", receipt)?;
         }
         page.blank()?;
         let mut table = Table::new(["STEP", "TO", "REASON", "AT", "DETAIL"]);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::{PgConnection, types::Json};
 
 use super::{Plan, State, Values, WritebackError, WritebackId};
-use crate::{actor::ActorId, digest::Digest};
+use crate::{actor::ActorId, digest::Digest, receipt::ReceiptId};
 
 /// A writeback with everything that is known of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Writeback {
     pub reason: Option<String>,
     /// The same in words.
     pub detail: Option<String>,
+    /// The receipt of its end.
+    pub receipt: Option<ReceiptId>,
     /// The job that wrote the intent.
     pub intent_job: Option<i64>,
     /// When the intent was first written.
@@ -125,6 +127,7 @@ struct Row {
     rest_after: Option<String>,
     reason: Option<String>,
     detail: Option<String>,
+    receipt: Option<String>,
     intent_job: Option<i64>,
     intent_at: Option<DateTime<Utc>>,
     ended_at: Option<DateTime<Utc>>,
@@ -168,6 +171,11 @@ impl TryFrom<Row> for Writeback {
             rest: (row.rest_before, row.rest_after),
             reason: row.reason,
             detail: row.detail,
+            receipt: row
+                .receipt
+                .map(|id| id.parse())
+                .transpose()
+                .map_err(|_| WritebackError::Stored("receipt"))?,
             intent_job: row.intent_job,
             intent_at: row.intent_at,
             ended_at: row.ended_at,
@@ -186,7 +194,7 @@ pub async fn find(conn: &mut PgConnection, id: WritebackId) -> Result<Writeback,
             policy_digest, confidence, evidence, requested_by as "requested_by: ActorId",
             accepted_by as "accepted_by: ActorId", compensates, state, steps, approval, candidate, generation,
             idempotency_key, sends, reads, sent_nothing, observed as "observed: Json<Values>", rest_before, rest_after,
-            reason, detail, intent_job, intent_at, ended_at, created_at
+            reason, detail, receipt, intent_job, intent_at, ended_at, created_at
         from tenant.writeback where id = $1"#,
         id.0,
     );
@@ -207,7 +215,7 @@ pub async fn list(
             policy_digest, confidence, evidence, requested_by as "requested_by: ActorId",
             accepted_by as "accepted_by: ActorId", compensates, state, steps, approval, candidate, generation,
             idempotency_key, sends, reads, sent_nothing, observed as "observed: Json<Values>", rest_before, rest_after,
-            reason, detail, intent_job, intent_at, ended_at, created_at
+            reason, detail, receipt, intent_job, intent_at, ended_at, created_at
         from tenant.writeback
         where ($1::text is null or path = $1) and ($2::text is null or state = $2)
           and (not $3 or ended_at is null) and ($4::bigint is null or id < $4)
