@@ -11,7 +11,11 @@ use std::{io, path::PathBuf};
 use clap::Subcommand;
 use serde::Serialize;
 
-pub(super) use self::door::{Chain, Door};
+pub(super) use self::{
+    checkpoint::{Checkpointed, checkpointed},
+    door::{Chain, Door},
+    verify::verdict,
+};
 use super::{
     Context,
     exit::Exit,

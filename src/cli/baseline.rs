@@ -11,6 +11,7 @@ mod view;
 
 use clap::Subcommand;
 
+pub(super) use self::run::{enqueue, follow};
 use super::{Context, exit::Exit};
 
 const EXAMPLES: &str = "Examples:

@@ -1,18 +1,20 @@
-//! `tenure dev`: everything on one machine, from an empty folder to a synced source, within one screen.
+//! `tenure dev`: everything on one machine, from an empty folder to a change in a CRM that is proved.
 //!
-//! Makes the databases, two tenants and a sample source, runs a worker, syncs the source through the queue, tells what
-//! happened and what to type next. Stays up with the worker unless told to run once. Repeating it is harmless: what is
-//! there is kept, and only what changed in the source is read again.
+//! Makes the databases, two tenants and a sample source, runs a worker, syncs the source through the queue, plays the
+//! story of one governed field on it ([`story`]), tells what happened and what to type next. Stays up with the worker
+//! unless told to run once. Repeating it is harmless: what is there is kept, and only what changed in the source is read
+//! again.
 
 mod report;
 mod source;
+mod story;
 
 use connectors::Definition;
 use database::control::{Tenant, TenantName};
 use queue::JobId;
 use tokio_util::sync::CancellationToken;
 
-use self::report::Report;
+use self::{report::Report, story::Stage};
 use super::{
     Context, close,
     connector::sync,
@@ -29,7 +31,7 @@ const TENANTS: [&str; 2] = ["acme", "globex"];
 
 const EXAMPLES: &str = "Examples:
   tenure dev                 stays up with a worker until Ctrl-C
-  tenure dev --once --json   syncs the sample once, prints one object, exits
+  tenure dev --once --json   plays the whole story once, prints one object, exits
 
 Uses the database that DATABASE_URL names; without it, a private Postgres in the data folder, which needs an
 installed PostgreSQL 14 or newer and nothing else.";
@@ -37,7 +39,7 @@ installed PostgreSQL 14 or newer and nothing else.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Exit after the sync
+    /// Exit after the story
     #[arg(long)]
     once: bool,
 }
@@ -68,7 +70,7 @@ async fn try_it(args: &Args, context: &Context, control: &Control) -> anyhow::Re
     let listener = work::listener(context, control).await?;
     let tenant = tenants(context, control).await?;
     let definition = context.interruptible(source::prepare(control)).await?;
-    let report = sync_sample(context, control, &tenant, &definition).await?;
+    let report = play(context, control, &tenant, &definition).await?;
     context.output.answer(&report)?;
     if !args.once {
         context.output.say("a worker is up; Ctrl-C stops it and what it started");
@@ -95,7 +97,7 @@ async fn tenants(context: &Context, control: &Control) -> anyhow::Result<Tenant>
     tenant::named(control, &entered[0].0.name).await
 }
 
-async fn sync_sample(
+async fn play(
     context: &Context,
     control: &Control,
     tenant: &Tenant,
@@ -106,5 +108,11 @@ async fn sync_sample(
     let ids = sync::enqueue(control, tenant, definition, definition.streams(), false).await?;
     let ended = follow::jobs(context, control, &ids, None).await?;
     let results = sync::results(control, &ended).await?;
-    Report::of(control, tenant, &db, definition, results).await
+    let report = Report::of(control, tenant, &db, definition, results).await?;
+    if !report.is_complete() {
+        return Ok(report);
+    }
+    let stage = Stage { context, control, tenant, db: &db, definition };
+    // The future is large.
+    Ok(report.with(Box::pin(stage.play()).await?))
 }

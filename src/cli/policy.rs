@@ -137,7 +137,8 @@ fn read(file: &FilePath) -> anyhow::Result<String> {
     })?)
 }
 
-fn compile(
+/// The policy of this text, checked against these fields; a fault is told with its place.
+pub(super) fn compile(
     text: &str,
     file: &FilePath,
     fields: &Fields,
@@ -156,7 +157,7 @@ fn compile(
 }
 
 /// The path, and the fields of its stream: those that its records have shown and those that its connector reads.
-async fn surroundings(db: &TenantDb, name: &str) -> anyhow::Result<(Path, Fields)> {
+pub(super) async fn surroundings(db: &TenantDb, name: &str) -> anyhow::Result<(Path, Fields)> {
     let mut read = db.read().await?;
     let path = path::by_name(&mut read, name).await?;
     read.finish().await?;

@@ -7,6 +7,8 @@ mod confirm;
 mod open;
 mod view;
 
+pub(super) use self::open::cases;
+
 use clap::Subcommand;
 use governance::review::{ReviewError, ReviewId, State};
 

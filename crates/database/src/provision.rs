@@ -212,6 +212,6 @@ fn identifier(name: &str) -> String {
 }
 
 /// A text in a statement; `standard_conforming_strings` is on since 9.1.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

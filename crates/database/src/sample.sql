@@ -87,4 +87,32 @@ select case when i % 20 > 0 then 'L-' || i end,
        timestamptz '2023-03-01 00:00:00+00' + i * interval '3 hours'
   from generate_series(1, 250) as i;
 
-analyze crm.accounts, crm.contacts, crm.legacy_leads;
+-- What the people at the desk know: the number that is right where one is written badly. They alone read it. Every
+-- thirteenth is in Munich, whatever a rule makes of the area code that is missing.
+create table crm.desk (
+    contact_id bigint primary key references crm.contacts,
+    phone      text   not null
+);
+
+insert into crm.desk
+select id, case when (id / 96) % 13 = 12 then '+4989123456' else '+4930123456' end
+  from crm.contacts where phone = '030 / 123456';
+
+-- The CRM stamps a row that changes; without it no sync would see what people do.
+create function crm.stamp() returns trigger language plpgsql as $$
+begin
+    new.updated_at := clock_timestamp();
+    return new;
+end $$;
+create trigger stamp before update on crm.contacts for each row execute function crm.stamp();
+
+-- A system behind the CRM owns one contact: it answers every update with yes and keeps what it has.
+create function crm.keep_phone() returns trigger language plpgsql as $$
+begin
+    new.phone := old.phone;
+    return new;
+end $$;
+create trigger keep_phone before update on crm.contacts for each row when (old.id = 4912)
+    execute function crm.keep_phone();
+
+analyze crm.accounts, crm.contacts, crm.legacy_leads, crm.desk;

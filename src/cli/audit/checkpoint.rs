@@ -12,7 +12,7 @@ use super::{
         exit::Exit,
         output::{Answer, Page},
     },
-    Chain,
+    Chain, Door,
 };
 use crate::wiring::Control;
 
@@ -22,8 +22,8 @@ pub(super) async fn run(
     chain: &Chain,
     dry_run: bool,
 ) -> anyhow::Result<Exit> {
-    let checkpoints = control.checkpoints()?;
     if dry_run {
+        let checkpoints = control.checkpoints()?;
         let mut door = chain.read(context, control).await?;
         let head = audit::head(&mut door).await?;
         door.close().await?;
@@ -38,27 +38,32 @@ pub(super) async fn run(
         context.output.answer(&would)?;
         return Ok(Exit::Ok);
     }
-    let mut door = chain.write(context, control).await?;
+    let made = checkpointed(control, chain.write(context, control).await?).await?;
+    context.output.answer(&made)?;
+    Ok(Exit::Ok)
+}
+
+/// Signs what the chain is now, and puts it into the folder.
+pub(in crate::cli) async fn checkpointed(control: &Control, mut door: Door) -> anyhow::Result<Checkpointed> {
+    let checkpoints = control.checkpoints()?;
     let made = checkpoint::make(&mut door, checkpoints.key()).await?;
     let head = audit::head(&mut door).await?;
     door.close().await?;
     // After the commit: a file never speaks of what was rolled back.
     let file = checkpoint::store(checkpoints.folder(), &head.origin, &made)
         .with_context(|| format!("while writing to {}", checkpoints.folder().display()))?;
-    let made = Checkpointed {
-        dry_run,
+    Ok(Checkpointed {
+        dry_run: false,
         origin: head.origin,
         size: made.size,
         is_new: made.is_new,
         file: Some(file.display().to_string()),
         key: checkpoints.key().public().text(),
-    };
-    context.output.answer(&made)?;
-    Ok(Exit::Ok)
+    })
 }
 
-#[derive(Serialize)]
-struct Checkpointed {
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct Checkpointed {
     dry_run: bool,
     origin: String,
     size: i64,

@@ -21,7 +21,7 @@ use super::{
         exit::{Exit, Failure},
         output::{Answer, Page, Tone},
     },
-    Chain,
+    Chain, Door,
 };
 use crate::wiring::Control;
 
@@ -63,10 +63,22 @@ pub(super) fn file(args: &Args, context: &Context) -> anyhow::Result<Exit> {
 
 /// Verifies the chain as it is: exported into a pipe whose other end is the verifier, in constant memory.
 pub(super) async fn live(args: &Args, context: &Context, control: &Control) -> anyhow::Result<Exit> {
-    let mut door = args.chain.read(context, control).await?;
+    let door = args.chain.read(context, control).await?;
+    let (verdict, is_signature_checked) = verdict(control, door, &args.checkpoint, args.key.as_ref()).await?;
+    answer(context, &verdict, is_signature_checked)
+}
+
+/// What the verifier says of a chain as it is, and whether a key was there to check signatures with. Checkpoints and key
+/// are the configured ones unless others are given.
+pub(in crate::cli) async fn verdict(
+    control: &Control,
+    mut door: Door,
+    files: &[PathBuf],
+    key: Option<&PublicKey>,
+) -> anyhow::Result<(Verdict, bool)> {
     let configured = control.checkpoints().ok();
-    let key = args.key.clone().or_else(|| configured.as_ref().map(|checkpoints| checkpoints.key().public()));
-    let mut files = args.checkpoint.clone();
+    let key = key.cloned().or_else(|| configured.as_ref().map(|checkpoints| checkpoints.key().public()));
+    let mut files = files.to_vec();
     if files.is_empty()
         && let Some(checkpoints) = &configured
     {
@@ -84,7 +96,7 @@ pub(super) async fn live(args: &Args, context: &Context, control: &Control) -> a
     });
     audit::export(&mut door, &mut BufWriter::with_capacity(1 << 16, writer)).await?;
     door.close().await?;
-    answer(context, &verifying.await??, key.is_some())
+    Ok((verifying.await??, key.is_some()))
 }
 
 /// The checkpoints in a folder.

@@ -15,6 +15,7 @@ use super::super::{
     connector::sync::{self, SyncResult},
     output::{Answer, Page, Tone},
 };
+use super::story::Story;
 use crate::{
     config::{DatabaseUrl, Origin, Value},
     wiring::Control,
@@ -31,6 +32,8 @@ pub(super) struct Report {
     results: Vec<SyncResult>,
     /// How many records are set aside, by stream and reason, over all runs.
     rejected: Vec<SetAside>,
+    /// What was done with the records; nothing if not all were read.
+    story: Option<Story>,
     /// What to type next.
     next: Vec<Next>,
 }
@@ -78,7 +81,12 @@ impl Report {
             connector,
             results,
             rejected: reasons.into_values().collect(),
+            story: None,
         })
+    }
+
+    pub(super) fn with(self, story: Story) -> Self {
+        Self { story: Some(story), ..self }
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -99,8 +107,14 @@ fn next(control: &Control, tenant: &str, connector: &str, results: &[SyncResult]
         let arguments = format!("connector rejected {connector} --tenant {tenant} --stream {stream}");
         commands.push(next(arguments, "what was set aside, and why"));
     }
-    commands.push(next(format!("connector discover {connector} --tenant {tenant}"), "what the source has"));
-    commands.push(next("job list".to_owned(), "what ran"));
+    for (arguments, what) in [
+        (format!("baseline show --tenant {tenant}"), "the nights: what would have been done"),
+        (format!("writeback list --all --tenant {tenant}"), "what was written, and what became of it"),
+        (format!("audit verify --tenant {tenant}"), "the chain, against its signed checkpoints"),
+        ("job list".to_owned(), "what ran"),
+    ] {
+        commands.push(next(arguments, what));
+    }
     commands.push(next("doctor".to_owned(), "is everything well?"));
     commands
 }
@@ -150,6 +164,10 @@ impl Answer for Report {
         for reason in &self.rejected {
             let SetAside { stream, reason, records, detail } = reason;
             page.line(format_args!("  {records:>5} {stream}: {reason} ({detail})"))?;
+        }
+        if let Some(story) = &self.story {
+            page.blank()?;
+            story.text(page)?;
         }
         page.blank()?;
         page.toned_line(Tone::Strong, "next", "")?;

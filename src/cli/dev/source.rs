@@ -4,7 +4,8 @@ use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 use anyhow::Context;
 use connectors::Definition;
-use database::sample;
+use database::{passwords::generate_key_file, sample};
+use secrecy::SecretString;
 use sqlx::Connection;
 
 use crate::wiring::Control;
@@ -20,15 +21,33 @@ pub(super) async fn prepare(control: &Control) -> anyhow::Result<Definition> {
     let options = control.direct().clone().database(sample::DATABASE);
     let mut source = database::connect::connect(&options).await?;
     sample::make(&mut source).await.context("while making the sample source")?;
-    source.close().await?;
-    define(control)
-}
-
-fn define(control: &Control) -> anyhow::Result<Definition> {
     let folder = control.data_folder()?.join("connectors");
     fs::create_dir_all(&folder).with_context(|| format!("while making {}", folder.display()))?;
+    let password_file = folder.join(format!("{CONNECTOR}.writer.password"));
+    let password = writer_password(&password_file)?;
+    sample::admit_writer(&mut source, &password).await.context("while making the role that writes")?;
+    source.close().await?;
+    define(control, &folder, &password_file)
+}
+
+/// The same in every run.
+fn writer_password(file: &Path) -> anyhow::Result<SecretString> {
+    if !file.exists() {
+        generate_key_file(file)?;
+    }
+    let text = fs::read_to_string(file).with_context(|| format!("while reading {}", file.display()))?;
+    Ok(text.trim_end().into())
+}
+
+fn define(control: &Control, folder: &Path, writer_password_file: &Path) -> anyhow::Result<Definition> {
     let (url, password) = control.server().url_of(sample::DATABASE);
-    let mut text = include_str!("crm-sample.toml").replace("{url}", &url);
+    // The last user that a URL names counts.
+    let mark = if url.contains('?') { '&' } else { '?' };
+    let writer_url = format!("{url}{mark}user={}", sample::WRITER);
+    let mut text = include_str!("crm-sample.toml")
+        .replace("{url}", &url)
+        .replace("{writer_url}", &writer_url)
+        .replace("{writer_password_file}", &format!("{:?}", writer_password_file.display().to_string()));
     if let Some(password) = password {
         let path = folder.join(format!("{CONNECTOR}.password"));
         write(&path, &password, 0o600)?;

@@ -40,7 +40,7 @@ pub(crate) struct Args {
 pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     args.whose
         .enter(context, async |db| {
-            let answer = opened(db, args).await?;
+            let answer = cases(db, &args.path, args.fixes, args.records, args.dry_run).await?;
             context.output.answer(&answer)?;
             Ok(Exit::Ok)
         })
@@ -48,26 +48,31 @@ pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> 
 }
 
 /// A transaction per page: what was interrupted goes on with the next call.
-async fn opened(db: &TenantDb, args: &Args) -> anyhow::Result<Pass> {
-    let mut sum =
-        Pass { path: args.path.clone(), records: 0, opened: 0, stale: 0, known: 0, dry_run: args.dry_run };
+pub(in crate::cli) async fn cases(
+    db: &TenantDb,
+    name: &str,
+    fixes: bool,
+    records_max: u64,
+    dry_run: bool,
+) -> anyhow::Result<Pass> {
+    let mut sum = Pass { path: name.to_owned(), records: 0, opened: 0, stale: 0, known: 0, dry_run };
     let mut after = None;
-    while sum.records < args.records {
+    while sum.records < records_max {
         let mut write = db.write().await?;
-        let path = path::by_name(&mut write, &args.path).await?;
+        let path = path::by_name(&mut write, name).await?;
         let (stored, policy) = policy::load(&mut write, &path, None).await?;
-        let limit = PAGE_RECORDS.min(i64::try_from(args.records - sum.records).unwrap_or(i64::MAX));
+        let limit = PAGE_RECORDS.min(i64::try_from(records_max - sum.records).unwrap_or(i64::MAX));
         let page = decision::next_page(&mut write, &path, after.as_deref(), limit)
             .await
             .map_err(|error| refused(error.into()))?;
         let Some(last) = page.last() else { break };
-        let opened = review::open(&mut write, &path, (stored.version, &policy), &page, args.fixes);
+        let opened = review::open(&mut write, &path, (stored.version, &policy), &page, fixes);
         let opened = opened.await.map_err(refused)?;
         sum.records += page.len() as u64;
         sum.opened += opened.opened.len();
         sum.stale += opened.stale.len();
         sum.known += opened.known;
-        if args.dry_run {
+        if dry_run {
             break;
         }
         write.commit().await?;
@@ -77,7 +82,7 @@ async fn opened(db: &TenantDb, args: &Args) -> anyhow::Result<Pass> {
 }
 
 #[derive(Serialize)]
-struct Pass {
+pub(in crate::cli) struct Pass {
     path: String,
     records: u64,
     opened: usize,
