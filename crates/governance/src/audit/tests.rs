@@ -180,10 +180,15 @@ async fn a_body_that_is_no_bounded_object_is_refused() {
 async fn a2_an_append_touches_no_more_pages_under_a_held_snapshot() {
     let database = chain().await;
     let (mut holder, mut conn) = (database.connect().await, database.connect().await);
+    // The least of several: a look may read the catalogue anew, whenever any database of the server makes noise there.
     let touched = async |conn: &mut PgConnection| {
         let explain = "explain (analyze, buffers, format json) select * from governance.append('test.happened', null, null, '{}')";
-        let plan: Value = sqlx::query_scalar(explain).fetch_one(conn).await.unwrap();
-        plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+        let mut least = i64::MAX;
+        for _ in 0..9 {
+            let plan: Value = sqlx::query_scalar(explain).fetch_one(&mut *conn).await.unwrap();
+            least = least.min(plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap());
+        }
+        least
     };
     for n in 0..10 {
         append(&mut conn, &event(json!({ "n": n }))).await.unwrap();
