@@ -99,7 +99,7 @@ pub(crate) async fn scanned(
     timeout: Option<Duration>,
 ) -> anyhow::Result<Stored> {
     let job = readiness_scan::job(tenant)?.traceparent(telemetry::traceparent());
-    let id = control.queue().enqueue(job).await?.id;
+    let id = control.operator().enqueue(&[job]).await?[0].id;
     let ids = [id];
     let waiting = follow::jobs(context, control, &ids, timeout);
     let ended = follow::with_worker(context, control, &jobs::queue_of(&tenant.region), waiting).await?;

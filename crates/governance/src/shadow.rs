@@ -26,7 +26,7 @@ pub use self::{
     judge::{Fault, Hands, Judge, Said},
     rules::{Ruled, shown},
     run::{Ran, RunError, attempt, pending, record},
-    truth::is_settled,
+    truth::{is_settled, settled},
     value::value_digest,
 };
 

@@ -19,7 +19,7 @@ pub(super) async fn run(context: &Context, mut door: Door, approval: &str) -> an
     door.close().await?;
     if found.is_empty() {
         let what = format!("the chain has nothing of an approval {approval}");
-        let help = "`tenure approval list` shows approvals; the platform's are found with `--platform`";
+        let help = "`tenure approval list --all --tenant NAME` shows a tenant's, `--platform` the platform's";
         return Err(Failure::not_found(what, help).into());
     }
     let events = found.into_iter().map(Event::from).collect();

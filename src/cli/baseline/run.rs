@@ -64,7 +64,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> 
 /// Begins a run; while one is under way, the answer is a job of that one.
 pub(crate) async fn enqueue(control: &Control, tenant: &Tenant) -> anyhow::Result<JobId> {
     let job = nightly_baseline::job(tenant)?.traceparent(telemetry::traceparent());
-    Ok(control.queue().enqueue(job).await?.id)
+    Ok(control.operator().enqueue(&[job]).await?[0].id)
 }
 
 /// Follows a run from any of its jobs to its end, and gives its report.

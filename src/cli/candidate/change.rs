@@ -2,7 +2,7 @@
 
 use std::io;
 
-use database::tenant::TenantDb;
+use database::{control::TenantName, tenant::TenantDb};
 use governance::{
     approval::ApprovalId,
     candidate::{self, Approvals, CandidateError, Definition, Moved, Phase, Promotion, SnapshotRecord},
@@ -116,7 +116,8 @@ pub(super) async fn promote(args: PromoteArgs, context: &Context) -> anyhow::Res
         let record = candidate::snapshot(&mut write, &found, args.snapshot).await?;
         let record = record.ok_or_else(|| no_snapshot(&args.name))?;
         let promotion = Promotion::of(found.digest, &record);
-        let told = |done: &Done| Promoted::of(&args.name, &promotion, &record, done);
+        let tenant = db.tenant().name.clone();
+        let told = |done: &Done| Promoted::of(&args.name, &tenant, &promotion, &record, done);
         if args.dry_run {
             return Ok(told(&Done::Nothing));
         }
@@ -167,23 +168,40 @@ struct Promoted {
     moved: bool,
     /// The approval that it waits for.
     approval: Option<String>,
+    /// Whose approval that is.
+    #[serde(skip)]
+    tenant: TenantName,
 }
 
 impl Promoted {
-    fn of(name: &str, promotion: &Promotion, record: &SnapshotRecord, done: &Done) -> Self {
+    fn of(
+        name: &str,
+        tenant: &TenantName,
+        promotion: &Promotion,
+        record: &SnapshotRecord,
+        done: &Done,
+    ) -> Self {
         let (moved, approval) = match done {
             Done::Nothing => (false, None),
             Done::Asked(id) => (false, Some(id.to_string())),
             Done::Moved => (true, None),
         };
         let Promotion { from, to, .. } = *promotion;
-        Self { name: name.to_owned(), from, to, answer: record.evaluation.answer.name(), moved, approval }
+        Self {
+            name: name.to_owned(),
+            from,
+            to,
+            answer: record.evaluation.answer.name(),
+            moved,
+            approval,
+            tenant: tenant.clone(),
+        }
     }
 }
 
 impl Answer for Promoted {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
-        let Self { name, from, to, answer, moved, approval } = self;
+        let Self { name, from, to, answer, moved, approval, tenant } = self;
         if *moved {
             return page.line(format_args!("moved {name} from {from} to {to}"));
         }
@@ -194,7 +212,7 @@ impl Answer for Promoted {
                     "{name} is {answer}, and waits for approval {id} to move from {from} to {to}"
                 ))?;
                 page.line(format_args!(
-                    "look with `tenure approval show {id}`; once it is given, type this again"
+                    "look with `tenure approval show {id} --tenant {tenant}`; once it is given, type this again"
                 ))
             }
         }

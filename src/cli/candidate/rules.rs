@@ -2,7 +2,7 @@
 
 use std::io;
 
-use database::tenant::TenantDb;
+use database::{control::TenantName, tenant::TenantDb};
 use governance::{
     approval::ApprovalId,
     candidate::{self, CandidateError},
@@ -88,7 +88,8 @@ async fn set(args: &Args, db: &TenantDb, context: &Context) -> anyhow::Result<An
     let path = path::by_name(&mut write, &args.path).await?.name;
     let before = candidate::rules(&mut write, &path).await?;
     let rules = args.what.applied(before.clone());
-    let mut answer = Answered { path, rules, changed: false, approval: None, dry_run: args.dry_run };
+    let tenant = db.tenant().name.clone();
+    let mut answer = Answered { path, rules, changed: false, approval: None, tenant, dry_run: args.dry_run };
     if answer.rules == before {
         return Ok(answer);
     }
@@ -118,6 +119,9 @@ struct Answered {
     changed: bool,
     /// The approval that these rules wait for.
     approval: Option<ApprovalId>,
+    /// Whose approval that is.
+    #[serde(skip)]
+    tenant: TenantName,
     dry_run: bool,
 }
 
@@ -148,7 +152,8 @@ impl Answer for Answered {
         page.entry(WIDTH, "vetoes", if vetoes.is_empty() { "-".to_owned() } else { vetoes.join(", ") })?;
         match self.approval {
             Some(id) if !self.dry_run => page.line(format_args!(
-                "look with `tenure approval show {id}`; once it is given, type this again"
+                "look with `tenure approval show {id} --tenant {}`; once it is given, type this again",
+                self.tenant
             )),
             _ => Ok(()),
         }

@@ -89,8 +89,9 @@ impl Report {
         Self { story: Some(story), ..self }
     }
 
+    /// Whether all was read, and the story, where it was told, ended as it should.
     pub(super) fn is_complete(&self) -> bool {
-        self.results.iter().all(SyncResult::is_complete)
+        self.results.iter().all(SyncResult::is_complete) && self.story.as_ref().is_none_or(Story::is_as_told)
     }
 }
 

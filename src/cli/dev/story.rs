@@ -29,6 +29,7 @@ use queue::{JobId, JobRecord, NewJob};
 use serde::Serialize;
 use sqlx::PgConnection;
 
+use self::changes::Change;
 use super::super::{Context, baseline, exit::Failure, follow, tenant};
 use crate::wiring::Control;
 
@@ -55,6 +56,13 @@ pub(super) struct Story {
     promotion: promotion::Promoted,
     changes: Vec<changes::Change>,
     proof: proof::Proof,
+}
+
+impl Story {
+    /// Whether each change ended as the sample makes it end.
+    pub(super) fn is_as_told(&self) -> bool {
+        self.changes.iter().all(Change::is_as_told)
+    }
 }
 
 /// Where it plays.
@@ -102,7 +110,7 @@ impl Stage<'_> {
 
     /// Enqueues a job and follows it to its end.
     async fn run(&self, job: NewJob) -> anyhow::Result<JobRecord> {
-        let id = self.control.queue().enqueue(job).await?.id;
+        let id = self.control.operator().enqueue(&[job]).await?[0].id;
         self.followed(id).await
     }
 

@@ -131,7 +131,7 @@ async fn decided(
         if let Some(due) = wish.as_ref().filter(|wish| wish.state == Standing::Due) {
             let planning =
                 writeback_plan::job(db.tenant(), due.decision)?.traceparent(telemetry::traceparent());
-            job = Some(control.queue().enqueue(planning).await?.id);
+            job = Some(control.operator().enqueue(&[planning]).await?[0].id);
         }
     }
     context.output.answer(&Decided { case, wish, job, dry_run })?;

@@ -58,3 +58,14 @@ pub async fn is_settled(conn: &mut PgConnection, case: CaseId) -> Result<bool, S
     );
     Ok(found.fetch_one(conn).await?)
 }
+
+/// How many cases of a path have a truth that persons settled.
+pub async fn settled(conn: &mut PgConnection, path: &str) -> Result<i64, ShadowError> {
+    let settled = sqlx::query_scalar!(
+        r#"-- shadow.settled
+        select count(*) as "settled!" from tenant.shadow_truth join tenant.shadow_case c on c.id = case_id
+        where c.path = $1 and source = 'reviewer'"#,
+        path,
+    );
+    Ok(settled.fetch_one(conn).await?)
+}

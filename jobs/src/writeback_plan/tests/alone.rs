@@ -11,8 +11,7 @@ fn autonomous(floor: u8) -> String {
          update tenant.policy set text = e'path = \"email\"\\nreview_below = {floor}\\n[[rules]]\\nname = \"format\"\\n'
              'verdict = \"fix\"\\nclass = \"email_format\"\\nvalue = {{ email = \"email(record.email)\" }}\\n';
          update tenant.policy set digest = sha256(convert_to(text, 'UTF8'));
-         insert into governance.actor (id, name, person)
-         select created_by, 'ada', created_by from tenant.candidate;
+         update tenant.candidate set created_by = ada.id from governance.actor ada where ada.name = 'ada';
          update tenant.candidate set phase = 'autonomous', generation = 2, definition = d, digest = sha256(d)
          from (select convert_to(jsonb_build_object('policy', jsonb_build_object(
              'version', 1, 'digest', encode(digest, 'hex')))::text, 'UTF8') as d from tenant.policy) as promoted;

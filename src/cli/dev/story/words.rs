@@ -6,6 +6,7 @@ use database::sample;
 use governance::{
     decision::Verdict,
     review::{self, Case, Filter, State, Task, Word},
+    shadow,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -29,7 +30,7 @@ pub(super) struct Words {
     pub(super) accepted: usize,
     /// Those where she knew better.
     pub(super) corrected: usize,
-    /// Cases that Ben judges again without seeing her word, at most.
+    /// Cases that Ben has judged again without seeing her word, and that he says the same of.
     pub(super) confirmed: usize,
 }
 
@@ -42,20 +43,25 @@ impl Stage<'_> {
         cli::review::cases(self.db, PATH, true, u64::MAX, false).await?;
         let known = sample::desk(&mut self.crm().await?).await?;
         let desk: Desk = known.into_iter().map(|(id, phone)| (id.to_string(), phone)).collect();
-        let (open, decided): (Vec<_>, Vec<_>) =
-            self.cases().await?.into_iter().partition(|case| case.state == State::Open);
-        for case in open.iter().take(JUDGED.saturating_sub(decided.len())) {
+        let cases = self.cases().await?;
+        let judged = cases.iter().filter(|case| case.state.is_word()).count();
+        let open = cases.iter().filter(|case| case.state == State::Open && !case.is_stale);
+        for case in open.take(JUDGED.saturating_sub(judged)) {
             self.judge(case, &desk).await?;
         }
-        if decided.len() < JUDGED {
-            for _ in 0..CONFIRMED {
-                self.confirm(&desk).await?;
-            }
-        }
+        while self.settled().await? < CONFIRMED && self.confirm(&desk).await? {}
         let cases = self.cases().await?;
         let count = |state| cases.iter().filter(|case| case.state == state).count();
         let (accepted, corrected) = (count(State::Accepted), count(State::Corrected));
-        Ok(Words { judged: accepted + corrected, accepted, corrected, confirmed: CONFIRMED })
+        Ok(Words { judged: accepted + corrected, accepted, corrected, confirmed: self.settled().await? })
+    }
+
+    /// Cases about which two people said the same.
+    async fn settled(&self) -> anyhow::Result<usize> {
+        let mut read = self.db.read().await?;
+        let settled = shadow::settled(&mut read, PATH).await?;
+        read.finish().await?;
+        Ok(usize::try_from(settled)?)
     }
 
     /// The cases on fixes, without those that are told of later.
@@ -79,15 +85,16 @@ impl Stage<'_> {
         Ok(write.commit().await?)
     }
 
-    /// Ben's word on the next case that Ada decided, which he is not shown.
-    async fn confirm(&self, desk: &Desk) -> anyhow::Result<()> {
+    /// Ben's word on the next case that Ada decided, which he is not shown; answers whether there was one.
+    async fn confirm(&self, desk: &Desk) -> anyhow::Result<bool> {
         let mut write = self.db.write().await?;
         let ben = self.person(&mut write, BEN).await?;
         let next = review::next(&mut write, Some(PATH), Task::Confirm, ben).await?;
         if let Some((case, right)) = next.as_ref().and_then(|case| Some((case, desk.get(&case.key)?))) {
             review::confirm(&mut write, case.id, word(case, right), REASON, ben).await?;
         }
-        Ok(write.commit().await?)
+        write.commit().await?;
+        Ok(next.is_some())
     }
 }
 
