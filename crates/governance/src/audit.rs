@@ -80,8 +80,9 @@ pub enum AuditError {
     Database(#[from] sqlx::Error),
 }
 
-/// Appends an entry. The last statement of the business transaction: from here to its end no other session appends to
-/// this database's chain.
+/// Appends an entry. From here to the end of the transaction no other session appends to this database's chain: the
+/// chain's head row is the last lock that a transaction takes. Every row that another transaction may lock before it
+/// appends, candidates, paths, gates, approvals, cases, wishes and writebacks, is locked before the first entry.
 pub async fn append(conn: &mut PgConnection, event: &Event) -> Result<Entry, AuditError> {
     let row = sqlx::query!(
         r#"-- audit.append

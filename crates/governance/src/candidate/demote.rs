@@ -22,21 +22,14 @@ pub async fn demote(
     reason: Option<&str>,
 ) -> Result<Moved, CandidateError> {
     // Locked first, so that the row that is read is the row that is written.
-    let before = sqlx::query!(
-        "-- candidate.lock
-        select id, digest, phase from tenant.candidate where name = $1 for no key update",
-        name,
-    );
-    let before = before.fetch_optional(&mut *conn).await?;
-    let before = before.ok_or_else(|| CandidateError::NotFound(name.to_owned()))?;
-    let from: Phase = before.phase.parse()?;
+    let (id, digest, from) = lock(conn, name).await?;
     let to = from.min(to);
     let generation = sqlx::query_scalar!(
         "-- candidate.demote
         update tenant.candidate
         set phase = $2, generation = generation + 1, snapshot = case when $2 = 'off' then null else snapshot end
         where id = $1 returning generation",
-        before.id,
+        id,
         to.name(),
     );
     let generation = generation.fetch_one(&mut *conn).await?;
@@ -44,7 +37,7 @@ pub async fn demote(
         "-- candidate.note_demotion
         insert into tenant.candidate_move (candidate, generation, from_phase, to_phase, actor, reason)
         values ($1, $2, $3, $4, $5, $6)",
-        before.id,
+        id,
         generation,
         from.name(),
         to.name(),
@@ -53,8 +46,23 @@ pub async fn demote(
     )
     .execute(&mut *conn)
     .await?;
-    let digest = Digest::try_from(before.digest)?;
     let body = json!({ "candidate": digest, "from": from, "to": to, "generation": generation });
     audit::append(conn, &Event { kind: "candidate.demoted", actor: Some(by), job: None, body }).await?;
     Ok(Moved { from, to, generation, by })
+}
+
+/// Locks the candidate to the end of the transaction; its number, digest and phase as they are from then on. Whoever sets
+/// a phase does it first, and before the chain: see [`audit::append`].
+pub(super) async fn lock(
+    conn: &mut PgConnection,
+    name: &str,
+) -> Result<(i64, Digest, Phase), CandidateError> {
+    let row = sqlx::query!(
+        "-- candidate.lock
+        select id, digest, phase from tenant.candidate where name = $1 for no key update",
+        name,
+    );
+    let row = row.fetch_optional(conn).await?;
+    let row = row.ok_or_else(|| CandidateError::NotFound(name.to_owned()))?;
+    Ok((row.id, Digest::try_from(row.digest)?, row.phase.parse()?))
 }

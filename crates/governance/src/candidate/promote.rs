@@ -5,7 +5,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use super::{
-    Candidate, CandidateError, Moved, Phase, SnapshotRecord, by_name, is_refused_by, rules,
+    Candidate, CandidateError, Moved, Phase, SnapshotRecord, by_name, demote::lock, is_refused_by, rules,
     rules::lock_rules, snapshot,
 };
 use crate::{
@@ -72,6 +72,8 @@ pub async fn promote(
     by: ActorId,
     consent: &impl Consent,
 ) -> Result<Moved, CandidateError> {
+    // Before anything is appended: a demotion may wait here, and may not fail because a promotion waits for it.
+    lock(conn, name).await?;
     let candidate = by_name(conn, name).await?;
     let record = snapshot(conn, &candidate, Some(evidence)).await?;
     let record = record.ok_or(CandidateError::Stored("snapshot"))?;

@@ -323,18 +323,66 @@ async fn waits(ground: &Ground) {
     }
 }
 
+/// The approvals, and a demotion that comes in the moment after they said yes.
+struct Overtaken<'a> {
+    ground: &'a Ground,
+    down: std::sync::Mutex<Option<tokio::task::JoinHandle<Result<Moved, CandidateError>>>>,
+}
+
+impl Consent for Overtaken<'_> {
+    async fn consume(
+        &self,
+        conn: &mut sqlx::PgConnection,
+        promotion: &Promotion,
+        by: ActorId,
+    ) -> Result<String, ConsentError> {
+        let approval = Approvals("c").consume(conn, promotion, by).await?;
+        let mut write = self.ground.write().await;
+        let down = tokio::spawn(async move {
+            let moved = demote(&mut write, "c", Phase::Off, by, None).await?;
+            write.commit().await.unwrap();
+            Ok(moved)
+        });
+        *self.down.lock().unwrap() = Some(down);
+        waits(self.ground).await;
+        Ok(approval)
+    }
+}
+
+#[tokio::test]
+async fn g8_a_demotion_is_no_victim_of_a_promotion_that_has_used_its_approval() {
+    let ground = Ground::new().await;
+    let (_, digest) = ground.eligible("c").await;
+    ground.approve("c", digest).await;
+    let consent = Overtaken { ground: &ground, down: std::sync::Mutex::default() };
+    let mut up = ground.write().await;
+    let promoted = promote(&mut up, "c", digest, ground.ada, &consent).await;
+    match promoted {
+        Ok(_) => up.commit().await.unwrap(),
+        Err(_) => drop(up),
+    }
+    let down = consent.down.lock().unwrap().take().unwrap();
+    let demoted = down.await.unwrap().expect("a demotion waits, and never fails for a promotion");
+    assert_eq!((demoted.from, demoted.to), (Phase::Assist, Phase::Off));
+    assert_eq!(by_name(&mut *ground.write().await, "c").await.unwrap().phase, Phase::Off);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g8_whoever_wins_a_race_the_end_is_below() {
     let ground = std::sync::Arc::new(Ground::new().await);
     let (candidate, _) = ground.eligible("c").await;
     for round in 0..20 {
         let digest = ground.freeze("c").await.digest;
+        ground.approve("c", digest).await;
         let (one, other) = (ground.clone(), ground.clone());
         let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(2));
         let at_once = barrier.clone();
         let up = tokio::spawn(async move {
             barrier.wait().await;
-            one.promote("c", digest).await
+            let mut write = one.write().await;
+            let moved = promote(&mut write, "c", digest, one.ada, &Approvals("c")).await?;
+            write.commit().await.unwrap();
+            Ok(moved)
         });
         let down = tokio::spawn(async move {
             at_once.wait().await;

@@ -10,9 +10,10 @@ use sqlx::PgConnection;
 
 use crate::{
     actor::{self, ActorId},
+    approval,
     candidate::{
-        Candidate, CandidateError, Consent, ConsentError, Definition, ENGINE, Gate, Moved, Policy, Promotion,
-        create, freeze as freeze_gate, promote,
+        Approvals, Candidate, CandidateError, Consent, ConsentError, Definition, ENGINE, Gate, Moved, Policy,
+        Promotion, by_name, create, freeze as freeze_gate, promote, snapshot,
     },
     decision::Verdict,
     digest::Digest,
@@ -107,11 +108,42 @@ impl Ground {
         gate
     }
 
+    /// Ada has asked for the promotion on this evidence, and Ben has said yes.
+    pub(crate) async fn approve(&self, name: &str, evidence: Digest) {
+        let mut write = self.write().await;
+        let candidate = by_name(&mut write, name).await.unwrap();
+        let record = snapshot(&mut write, &candidate, Some(evidence)).await.unwrap().unwrap();
+        let promotion = Promotion::of(candidate.digest, &record);
+        let asked = Approvals(name).ask(&mut write, &promotion, self.ada).await.unwrap();
+        approval::approve(&mut write, asked.id, &asked.digest, self.ben, Some(name)).await.unwrap();
+        write.commit().await.unwrap();
+    }
+
     pub(crate) async fn promote(&self, name: &str, evidence: Digest) -> Result<Moved, CandidateError> {
         let mut write = self.write().await;
         let moved = promote(&mut write, name, evidence, self.ada, &Yes).await?;
         write.commit().await.unwrap();
         Ok(moved)
+    }
+
+    /// Until a session of the database waits for a lock; false if the task ends before one does.
+    pub(crate) async fn waits_for<T>(&self, task: &tokio::task::JoinHandle<T>) -> bool {
+        let mut owner = self.owner().await;
+        let waiting = "select count(*) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut owner).await.unwrap() == 0 {
+            if task.is_finished() {
+                return false;
+            }
+            tokio::task::yield_now().await;
+        }
+        true
+    }
+
+    /// Whether nobody holds the chain's head row at this moment.
+    pub(crate) async fn is_head_free(&self) -> bool {
+        let mut owner = self.owner().await;
+        sqlx::raw_sql("select from governance.audit_head for update nowait").execute(&mut owner).await.is_ok()
     }
 
     /// The kinds of the chain's entries, in order.
