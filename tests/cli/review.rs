@@ -78,7 +78,7 @@ async fn a_case_is_opened_shown_assigned_and_decided_once() {
     let as_ben = [&accept("2")[..], &["--as", "ben"]].concat();
     assert!(bench.ok(&[&as_ben[..], &["--dry-run"]].concat()).contains("nothing was done"));
     assert_eq!(bench.json(&as_ben)["case"]["value"]["email"], "ada@example.com");
-    refused(&bench, &as_ben, 4, "accepted by ben at 20");
+    refused(&bench, &as_ben, 4, "decided by ben at 20");
     let error = object(&bench.run(&[&as_ben[..], &["--json"]].concat()).stdout)["error"].clone();
     assert_eq!(error["code"], "refused");
     let timeline = bench.ok(&["review", "show", &id]);

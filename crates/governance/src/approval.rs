@@ -37,7 +37,7 @@ use crate::{
     actor::ActorId,
     audit::{self, AuditError, Event},
     digest::Digest,
-    gate,
+    gate, review,
 };
 
 /// Why approvals cannot be read or written, whatever is asked of them.
@@ -69,6 +69,11 @@ async fn lock(conn: &mut PgConnection, id: ApprovalId) -> Result<bool, sqlx::Err
 /// An approval that is at stake, locked.
 async fn locked(conn: &mut PgConnection, id: ApprovalId) -> Result<Option<Approval>, ApprovalError> {
     if lock(conn, id).await? { get(conn, id).await } else { Ok(None) }
+}
+
+/// Notes who knows what is to be approved: of a person's word that tells the word. Tenants alone have writebacks.
+async fn shown(conn: &mut PgConnection, approval: &Approval, by: ActorId) -> Result<(), sqlx::Error> {
+    if approval.class.is_writeback() { review::saw_approval(conn, approval.id, by).await } else { Ok(()) }
 }
 
 /// Ends an open approval that is locked.

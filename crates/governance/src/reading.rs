@@ -10,6 +10,7 @@ use crate::{
     audit::{self, AuditError, Entry, Event, Head},
     digest::Digest,
     receipt::ReceiptId,
+    review,
     writeback::WritebackId,
 };
 
@@ -84,12 +85,21 @@ impl Reading<'_> {
     }
 }
 
-/// Puts it on record.
+/// Puts it on record; also that whoever reads knows another's word now, if it is told.
 pub async fn record(
     conn: &mut PgConnection,
     reading: &Reading<'_>,
     by: ActorId,
 ) -> Result<Entry, AuditError> {
+    match reading {
+        Reading::Receipt(id) => review::saw_receipt(conn, *id, by).await?,
+        Reading::Writeback(id) => review::saw_writebacks(conn, &[*id], by).await?,
+        Reading::Writebacks(ids) => review::saw_writebacks(conn, ids, by).await?,
+        Reading::Rejected { .. }
+        | Reading::Examples { .. }
+        | Reading::Evidence { .. }
+        | Reading::Chain(_) => {}
+    }
     let (kind, body) = (reading.kind(), reading.body());
     audit::append(conn, &Event { kind, actor: Some(by), job: None, body }).await
 }

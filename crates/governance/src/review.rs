@@ -4,7 +4,7 @@
 //! and one whose record has changed since cannot be decided, it is closed as stale and decided anew; of two persons who
 //! change the same version of a case one is refused and told who came first. The first person's word is the baseline of
 //! the shadow runs on the same input; ground truth it becomes only by a second person who says the same, and who was not
-//! shown the first word before (`confirm.rs`). Every reading of a case by a person and every word on one is in the
+//! shown the first word before, on whatever case or by whatever is written for it (`confirm.rs`, `seen.rs`). Every reading of a case by a person and every word on one is in the
 //! chain, as ids and digests, and every word has a receipt.
 //!
 //! Refuses: to write to a record. What was accepted is wanted ([`crate::wish`]), and for a writeback to send.
@@ -16,6 +16,7 @@ mod find;
 mod next;
 mod open;
 mod refresh;
+mod seen;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,8 @@ pub use self::{
     refresh::{Refreshed, refresh, refresh_all},
     state::{ReviewId, State},
 };
+
+pub(crate) use self::seen::{saw_approval, saw_receipt, saw_writebacks};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -54,7 +57,7 @@ pub enum ReviewError {
     /// There is none.
     #[error("there is no case {0}")]
     NotFound(ReviewId),
-    /// It is closed.
+    /// It is closed. The text does not tell the word: who asks may be the one who is to give the second.
     #[error("case {id} was {} at {}", ended(*.state, .by.as_ref()), .at.format("%Y-%m-%d %H:%M:%S UTC"))]
     Ended {
         /// Which.
@@ -160,7 +163,7 @@ pub enum ReviewError {
 
 fn ended(state: State, by: Option<&Person>) -> String {
     match by {
-        Some(person) => format!("{state} by {person}"),
+        Some(person) => format!("decided by {person}"),
         None => format!("closed as {state}"),
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{Approval, ApprovalError, ApprovalId, State, Verdict, end, get, lapse, locked, record};
+use super::{Approval, ApprovalError, ApprovalId, State, Verdict, end, get, lapse, locked, record, shown};
 use crate::{
     actor::{self, ActorError, ActorId},
     digest::Digest,
@@ -153,6 +153,7 @@ async fn admitted(
         State::Lapsed => return Err(DecideError::Lapsed { id, until: approval.until() }),
         state => return Err(DecideError::Ended { id, state }),
     }
+    shown(conn, &approval, by).await?;
     let gate = gate::get(conn, &approval.class).await?;
     if gate.approvers.is_some_and(|list| !list.contains(&actor.person)) {
         return Err(DecideError::NotAnApprover(id));

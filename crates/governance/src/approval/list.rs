@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{Alone, Approval, ApprovalError, ApprovalId, Decision, State, Verdict, record};
+use super::{Alone, Approval, ApprovalError, ApprovalId, Decision, State, Verdict, record, shown};
 use crate::actor::ActorId;
 
 /// As the database has it.
@@ -53,6 +53,7 @@ pub async fn view(
 ) -> Result<Option<Approval>, ApprovalError> {
     let found = get(conn, id).await?;
     if let Some(approval) = &found {
+        shown(conn, approval, by).await?;
         record(conn, "approval.viewed", (id, &approval.digest), (Some(by), None), json!({})).await?;
     }
     Ok(found)

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{ApprovalError, ApprovalId, State, end, lapse, locked, record};
+use super::{ApprovalError, ApprovalId, State, end, lapse, locked, record, shown};
 use crate::actor::ActorId;
 
 /// Why nothing is taken back.
@@ -35,6 +35,7 @@ pub async fn withdraw(conn: &mut PgConnection, id: ApprovalId, by: ActorId) -> R
         lapse(conn, id).await?;
         return Err(WithdrawError::Ended { id, state: approval.state, job: approval.consumed_by_job });
     }
+    shown(conn, &approval, by).await.map_err(ApprovalError::from)?;
     end(conn, id, State::Withdrawn, Some(by)).await?;
     record(conn, "approval.withdrawn", (id, &approval.digest), (Some(by), None), json!({})).await?;
     Ok(())

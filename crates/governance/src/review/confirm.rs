@@ -94,10 +94,13 @@ async fn confirmable(
     }
     let known = sqlx::query!(
         r#"-- review.known_to
-        select exists (select from tenant.review_seen where review_case = $1 and actor = $2) as "has_seen!",
+        select exists (
+                select from tenant.review_seen s join tenant.review_case c on c.id = s.review_case
+                where s.actor = $2 and (c.id = $1 or c.shadow_case = $3)) as "has_seen!",
             exists (select from tenant.review_confirmation where review_case = $1 and actor = $2) as "has_spoken!""#,
         id.0,
         by as ActorId,
+        case.shadow_case as Option<CaseId>,
     )
     .fetch_one(&mut *conn)
     .await?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{PgConnection, types::Json};
 
-use super::{Confirmation, ReviewError, ReviewId, State, confirm};
+use super::{Confirmation, ReviewError, ReviewId, State, confirm, seen::saw};
 use crate::{
     actor::ActorId,
     audit::{self, Event},
@@ -160,27 +160,6 @@ pub async fn view(conn: &mut PgConnection, id: ReviewId, by: ActorId) -> Result<
     let body = json!({ "case": case.id.0, "decision": case.decision, "input": case.input_digest });
     audit::append(conn, &Event { kind: "review.viewed", actor: Some(by), job: None, body }).await?;
     Ok(Some(View { case, confirmations, wish, receipts }))
-}
-
-/// Notes who was shown another's word.
-async fn saw(conn: &mut PgConnection, cases: &[Case], by: ActorId) -> Result<(), sqlx::Error> {
-    let others = cases
-        .iter()
-        .filter(|case| case.state.is_word() && case.closed_by.as_ref().is_some_and(|first| first.id != by));
-    let others: Vec<_> = others.map(|case| case.id.0).collect();
-    if others.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "-- review.saw
-        insert into tenant.review_seen (review_case, actor) select id, $2 from unnest($1::bigint[]) as id order by id
-        on conflict do nothing",
-        &others,
-        by as ActorId,
-    )
-    .execute(conn)
-    .await
-    .map(drop)
 }
 
 /// At most 1,000 cases, the oldest first, as a person is shown them: without values, and put on record.

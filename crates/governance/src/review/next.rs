@@ -83,7 +83,9 @@ async fn to_confirm(
           and ($1::text is null or p.name = $1)
           and not exists (
             select from tenant.shadow_truth t where t.case_id = c.shadow_case and t.source = 'reviewer')
-          and not exists (select from tenant.review_seen s where s.review_case = c.id and s.actor = $2)
+          and not exists (
+            select from tenant.review_seen s join tenant.review_case o on o.id = s.review_case
+            where o.shadow_case = c.shadow_case and s.actor = $2)
           and not exists (select from tenant.shadow_baseline b where b.case_id = c.shadow_case and b.actor = $2)
         order by c.id limit 1"#,
         path,

@@ -6,10 +6,15 @@ use serde_json::json;
 use super::*;
 use crate::{
     actor,
+    approval::{self, ApprovalId},
     candidate::tests::support::Ground,
     decision::{self, Verdict},
     path::{self, Path, tests::new},
     policy::{self, Fields, Policy},
+    reading::{self, Reading},
+    receipt::{self, Subject},
+    wish::{self, WishId},
+    writeback::{self, Asked, Intended, Intent, Move, NewWriteback, Plan, Writeback},
 };
 
 const RULES: &str = r#"
@@ -131,6 +136,39 @@ impl Desk {
         sqlx::raw_sql(sqlx::AssertSqlSafe(insert)).execute(&mut owner).await.unwrap();
     }
 
+    /// The writeback of this case's word as its job enters it, and the request for its approval.
+    async fn planned(&self, case: &Case) -> (Writeback, Asked) {
+        let mut write = self.write().await;
+        let (stored, _) = policy::load(&mut write, &self.path, None).await.unwrap();
+        let plan = Plan {
+            tenant: self.ground.tenant.id.0,
+            path: case.path.clone(),
+            connector: case.connector.clone(),
+            stream: case.stream.clone(),
+            key: case.key.clone(),
+            class: "email_format".into(),
+            before: case.original.clone().map(|it| it.into_iter().collect()),
+            validator: None,
+            desired: case.proposed.clone().unwrap().into_iter().collect(),
+            policy: (stored.version, stored.digest),
+            compensates: None,
+        };
+        let by = self.ground.ada;
+        let new = NewWriteback {
+            plan,
+            confidence: 70,
+            evidence: case.input_digest,
+            requested_by: by,
+            accepted_by: Some(by),
+        };
+        let entered = writeback::enter(&mut write, &new).await.unwrap();
+        wish::planned(&mut write, WishId(case.decision), entered.id).await.unwrap();
+        let asked = writeback::ask(&mut write, &entered, None).await.unwrap();
+        let entered = writeback::find(&mut write, entered.id).await.unwrap();
+        write.commit().await.unwrap();
+        (entered, asked)
+    }
+
     async fn refresh(&self, id: ReviewId) -> Result<Refreshed, ReviewError> {
         let mut write = self.write().await;
         let refreshed = refresh(&mut write, id).await?;
@@ -231,7 +269,7 @@ async fn of_two_reviewers_one_is_refused_and_told_who_and_when() {
     assert_eq!((*state, by, Some(*at)), (won.state, &won.closed_by, won.closed_at));
     let name = won.closed_by.clone().unwrap().name.unwrap();
     let told = lost.unwrap_err().to_string();
-    assert!(told.contains(&format!("{} by {name} at ", won.state)), "{told}");
+    assert!(told.contains(&format!("decided by {name} at ")), "{told}");
     assert_eq!(desk.said::<i64>("select count(*) from tenant.shadow_baseline").await, [1]);
 }
 
@@ -576,4 +614,67 @@ async fn a_record_too_large_for_rules_is_for_people_all_the_same() {
     let case = desk.get(desk.open(false).await.opened[0]).await;
     assert!(case.shadow_case.is_none() && case.why.contains("too large"), "{}", case.why);
     desk.says(&case, Word::Correct(email("x@example.com")), desk.ben).await.unwrap();
+}
+
+#[tokio::test]
+async fn g1_who_came_too_late_is_not_told_the_word() {
+    let desk = Desk::new().await;
+    let case = desk.case("A@B.org").await;
+    desk.says(&case, Word::Accept, desk.ground.ada).await.unwrap();
+    let eve = desk.eve().await;
+    let late = desk.says(&case, Word::Accept, eve).await.unwrap_err().to_string();
+    assert!(late.starts_with(&format!("case {} was decided by ada at ", case.id)), "{late}");
+    assert_eq!(desk.confirms(case.id, Word::Accept, eve).await.unwrap(), Agreement::Settled);
+}
+
+#[tokio::test]
+async fn g1_who_was_shown_what_is_written_for_a_word_gives_no_second_one() {
+    let desk = Desk::new().await;
+    desk.activate("assist").await;
+    let case = desk.case("A@B.org").await;
+    desk.says(&case, Word::Accept, desk.ground.ada).await.unwrap();
+    let (written, Asked::Approval(approval)) = desk.planned(&case).await else { panic!("nobody is asked") };
+    let mut write = desk.write().await;
+    let receipt = receipt::about(&mut write, Subject::Review(case.id.0)).await.unwrap()[0];
+    let mut who = Vec::new();
+    for name in ["kim", "lea", "max", "tom", "uma"] {
+        who.push(actor::named(&mut write, name).await.unwrap().id);
+    }
+    let seen = approval::view(&mut write, ApprovalId(approval), who[0]).await.unwrap().unwrap();
+    reading::record(&mut write, &Reading::Writeback(written.id), who[1]).await.unwrap();
+    reading::record(&mut write, &Reading::Writebacks(&[written.id]), who[2]).await.unwrap();
+    reading::record(&mut write, &Reading::Receipt(receipt), who[3]).await.unwrap();
+    approval::approve(&mut write, seen.id, &seen.digest, who[4], None).await.unwrap();
+    write.commit().await.unwrap();
+    for (way, by) in who.into_iter().enumerate() {
+        let told = desk.confirms(case.id, Word::Accept, by).await;
+        assert!(matches!(told, Err(ReviewError::NotBlind(_))), "way {way}: {told:?}");
+    }
+    assert_eq!(desk.confirms(case.id, Word::Accept, desk.ben).await.unwrap(), Agreement::Settled);
+}
+
+#[tokio::test]
+async fn g1_another_case_over_the_same_input_is_no_way_around_blindness() {
+    let desk = Desk::new().await;
+    let case = desk.case("A@B.org").await;
+    desk.says(&case, Word::Accept, desk.ground.ada).await.unwrap();
+    let eve = desk.eve().await;
+    let mut write = desk.write().await;
+    view(&mut write, case.id, eve).await.unwrap();
+    write.commit().await.unwrap();
+    desk.rules(&RULES.replace("\"format\"", "\"spelling\"")).await;
+    let second = desk.get(desk.open(true).await.opened[0]).await;
+    assert_eq!(second.shadow_case, case.shadow_case, "the same input");
+    desk.says(&second, Word::Accept, eve).await.unwrap();
+    let truths = "select count(*) from tenant.shadow_truth";
+    assert_eq!(desk.said::<i64>(truths).await, [0], "she knew the first word");
+    let mut write = desk.write().await;
+    let kim = actor::named(&mut write, "kim").await.unwrap().id;
+    view(&mut write, second.id, kim).await.unwrap();
+    let told = next(&mut write, None, Task::Confirm, kim).await.unwrap();
+    assert!(told.is_none(), "{told:?}");
+    write.commit().await.unwrap();
+    let told = desk.confirms(case.id, Word::Accept, kim).await;
+    assert!(matches!(told, Err(ReviewError::NotBlind(_))), "{told:?}");
+    assert_eq!(desk.confirms(case.id, Word::Accept, desk.ben).await.unwrap(), Agreement::Settled);
 }

@@ -1,7 +1,7 @@
 //! What turned out right.
 //!
 //! Nobody's word alone is the truth, least of all the word that a candidate is measured by. A reviewer's verdict is
-//! ground truth once **two persons said the same of a case**, each by the first word that they gave on it. The first
+//! ground truth once **two persons said the same of a case**, each by the first word that they gave on it, and without having been shown another's. The first
 //! two who agree settle it. While all differ the case has no truth, and another person may decide: whoever that one
 //! agrees with was right. A person who says the same twice is still one person; the second word only shows how far people
 //! agree with themselves. The schema holds this too (`tenant.two_persons_said`).
