@@ -136,6 +136,7 @@ impl Planning<'_> {
         match self.environment.effect(self.db, STEP).await.map_err(into_job_error)? {
             Begun::AlreadyApplied => {}
             Begun::Fresh(mut effect) => {
+                wish::hold(&mut effect, self.wish).await.map_err(of_wish)?;
                 let entered = match rows::enter(&mut effect, new).await {
                     Err(error @ WritebackError::RecordBusy(_)) => {
                         return Err(JobError::snooze(BUSY_PAUSE, error.to_string()));

@@ -22,7 +22,7 @@ mod value;
 
 pub use self::{
     baseline::say,
-    case::{Case, CaseId, NewCase, freeze, written},
+    case::{Case, CaseId, NewCase, freeze, hold, written},
     judge::{Fault, Hands, Judge, Said},
     rules::{Ruled, shown},
     run::{Ran, RunError, attempt, pending, record},

@@ -25,7 +25,7 @@ pub use self::{
     enter::of_case,
     errand::{CORRECTION, Errand, Found, errand},
     find::{Wish, due, find},
-    settle::{planned, refuse},
+    settle::{hold, planned, refuse},
     take_up::take_up,
 };
 use crate::{

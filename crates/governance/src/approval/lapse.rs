@@ -4,6 +4,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use super::{ApprovalError, ApprovalId, State, end, locked, record};
+use crate::gate;
 
 /// Ends the approval if its time is over, and says whether it did.
 pub async fn lapse(conn: &mut PgConnection, id: ApprovalId) -> Result<bool, ApprovalError> {
@@ -30,6 +31,15 @@ pub async fn sweep(conn: &mut PgConnection, limit: i64) -> Result<u64, ApprovalE
         limit,
     )
     .fetch_all(&mut *conn)
+    .await?;
+    // All of them before the first entry of the chain, as whoever decides one locks it before that.
+    gate::hold_all(conn).await?;
+    sqlx::query!(
+        "-- approval.lock_overdue
+        select from governance.approval where id = any($1) order by id for update",
+        &overdue,
+    )
+    .execute(&mut *conn)
     .await?;
     let mut lapsed = 0;
     for id in overdue {

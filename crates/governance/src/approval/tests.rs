@@ -453,3 +453,36 @@ async fn a_severe_class_wants_the_name_typed_and_a_plan_is_bounded() {
 pub(crate) fn gate(persons: i16, window_secs: i32, approvers: Option<Vec<ActorId>>) -> Change {
     Change::Gate(Gate { class: "promotion".parse().unwrap(), persons, window_secs, approvers })
 }
+
+#[tokio::test]
+async fn a_sweep_takes_the_head_of_the_chain_after_all_that_it_ends() {
+    let database = database().await;
+    let mut conn = database.connect().await;
+    let ada = person(&mut conn, "ada").await;
+    let first = asked(&mut conn).await.id;
+    let terms = Terms::new(ActionClass::gate_lower(), "g".to_owned(), vec!["g".to_owned()], json!({}));
+    let second = request(&mut conn, &terms, ada, None).await.unwrap().id;
+    for id in [first, second] {
+        age(&mut conn, "approval", id, 30 * DAY_SECS).await;
+    }
+    let mut other = database.connect().await;
+    let mut other = other.begin().await.unwrap();
+    assert!(lock(&mut other, second).await.unwrap());
+    let mut own = database.connect().await;
+    let sweeping = tokio::spawn(async move {
+        let mut own = own.begin().await.unwrap();
+        let swept = sweep(&mut own, 10).await;
+        own.commit().await.unwrap();
+        swept
+    });
+    let waiting = "select count(*) from pg_locks where not granted
+        and pid in (select pid from pg_stat_activity where datname = current_database())";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut conn).await.unwrap() == 0 {
+        assert!(!sweeping.is_finished());
+        tokio::task::yield_now().await;
+    }
+    let head = sqlx::raw_sql("select from governance.audit_head for update nowait").execute(&mut conn).await;
+    assert!(head.is_ok(), "who decides the second one takes it: {head:?}");
+    other.rollback().await.unwrap();
+    assert_eq!(sweeping.await.unwrap().unwrap(), 2);
+}

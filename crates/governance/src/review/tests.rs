@@ -678,3 +678,36 @@ async fn g1_another_case_over_the_same_input_is_no_way_around_blindness() {
     assert!(matches!(told, Err(ReviewError::NotBlind(_))), "{told:?}");
     assert_eq!(desk.confirms(case.id, Word::Accept, desk.ben).await.unwrap(), Agreement::Settled);
 }
+
+#[tokio::test]
+async fn an_intent_takes_the_head_of_the_chain_after_the_cases() {
+    let desk = Desk::new().await;
+    desk.activate("assist").await;
+    let certify = "set session_replication_role = replica; update tenant.path set state = 'certified'";
+    sqlx::raw_sql(certify).execute(&mut desk.ground.owner().await).await.unwrap();
+    let case = desk.case("A@B.org").await;
+    desk.says(&case, Word::Accept, desk.ground.ada).await.unwrap();
+    let (seen, Asked::Approval(approval)) = desk.planned(&case).await else { panic!("nobody is asked") };
+    let mut write = desk.write().await;
+    let asked = approval::get(&mut write, ApprovalId(approval)).await.unwrap().unwrap();
+    approval::approve(&mut write, asked.id, &asked.digest, desk.ben, None).await.unwrap();
+    let step = Move::by_job(1, writeback::State::Approved, "approved");
+    let seen = writeback::advance(&mut write, &seen, &step).await.unwrap();
+    write.commit().await.unwrap();
+
+    let mut other = desk.ground.owner().await;
+    let hold = "begin; select from tenant.shadow_case for no key update";
+    sqlx::raw_sql(hold).execute(&mut other).await.unwrap();
+    let mut write = desk.write().await;
+    let intending = tokio::spawn(async move {
+        let intent = Intent { plan: seen.digest, rest: None, job: 1 };
+        let intended = writeback::intend(&mut write, &seen, intent).await;
+        write.commit().await.unwrap();
+        intended
+    });
+    assert!(desk.ground.waits_for(&intending).await, "for whoever gives a word on the case");
+    assert!(desk.ground.is_head_free().await, "who gives the word takes it");
+    sqlx::raw_sql("commit").execute(&mut other).await.unwrap();
+    let intended = intending.await.unwrap().unwrap();
+    assert!(matches!(intended, Intended::Intent(_)), "{intended:?}");
+}

@@ -109,6 +109,25 @@ pub async fn written(
     Ok(noted.execute(conn).await?.rows_affected())
 }
 
+/// Locks the cases of a record, as whoever gives a word on one does, to the end of the transaction: before anything is
+/// appended to the chain by whoever notes [`written`] afterwards.
+pub async fn hold(
+    conn: &mut PgConnection,
+    connector: &str,
+    stream: &str,
+    key: &str,
+) -> Result<(), sqlx::Error> {
+    let held = sqlx::query!(
+        "-- shadow.hold
+        select from tenant.shadow_case where connector = $1 and stream = $2 and key = $3
+        order by id for no key update",
+        connector,
+        stream,
+        key,
+    );
+    held.execute(conn).await.map(drop)
+}
+
 /// The path's values of a case.
 pub(super) async fn original(conn: &mut PgConnection, case: CaseId) -> Result<Value, ShadowError> {
     let original = sqlx::query_scalar!(

@@ -9,6 +9,14 @@ use crate::{
     writeback::WritebackId,
 };
 
+/// Locks the wish to the end of the transaction: before anything is appended to the chain by whoever settles it then.
+pub async fn hold(conn: &mut PgConnection, id: WishId) -> Result<(), WishError> {
+    sqlx::query!("-- wish.hold\nselect from tenant.wish where decision = $1 for no key update", id as WishId)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// The wish has its writeback, in the transaction that entered it. [`WishError::Settled`] if it came to an end before:
 /// then that transaction must not commit.
 pub async fn planned(conn: &mut PgConnection, id: WishId, writeback: WritebackId) -> Result<(), WishError> {

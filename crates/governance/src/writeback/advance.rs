@@ -74,6 +74,15 @@ pub async fn advance(
     seen: &Writeback,
     step: &Move<'_>,
 ) -> Result<Writeback, WritebackError> {
+    if let (State::Verified, Some(original)) = (step.to, seen.plan.compensates) {
+        // It goes along after this arrow's entry, and whoever looks after it for drift locks it before one.
+        sqlx::query!(
+            "-- writeback.hold_original\nselect from tenant.writeback where id = $1 for no key update",
+            original.0,
+        )
+        .execute(&mut *conn)
+        .await?;
+    }
     take(conn, seen, step).await?;
     let moved = find(conn, seen.id).await?;
     if moved.state == State::Mismatch {

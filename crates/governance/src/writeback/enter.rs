@@ -8,6 +8,7 @@ use crate::{
     actor::ActorId,
     audit::{self, Event},
     digest::Digest,
+    gate,
 };
 
 /// A change that somebody, or a policy, wants made.
@@ -27,6 +28,8 @@ pub struct NewWriteback {
 
 /// Enters a change. Refused while another change of the record has not ended.
 pub async fn enter(conn: &mut PgConnection, new: &NewWriteback) -> Result<Writeback, WritebackError> {
+    // Whoever asks for the approval in the same transaction needs the gates, and they come before the chain.
+    gate::hold_all(conn).await?;
     let plan = &new.plan;
     let bytes = plan.to_bytes()?;
     let digest = Digest::of(&bytes);

@@ -69,6 +69,8 @@ pub async fn intend(
     if seen.idempotency_key.is_some() {
         return write(conn, seen, intent, &leave, "held").await;
     }
+    // The approval's end is in the chain, and the cases come before the chain.
+    shadow::hold(conn, &seen.plan.connector, &seen.plan.stream, &seen.plan.key).await?;
     match consent::consume(conn, seen, intent.job).await? {
         consent::Consent::NotNeeded => write(conn, seen, intent, &leave, "no_gate").await,
         consent::Consent::Given => write(conn, seen, intent, &leave, "approved").await,

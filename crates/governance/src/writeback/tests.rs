@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use database::testing::TestTenants;
+use database::{control::Tenant, testing::TestTenants};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use super::*;
@@ -146,4 +146,91 @@ async fn w1_an_arrow_is_taken_once() {
     let again = advance(&mut conn, &seen, &step).await;
     assert!(matches!(again, Err(WritebackError::Moved { .. })), "{again:?}");
     assert_eq!(steps(&mut conn, seen.id).await.unwrap().len(), 2);
+}
+
+/// Until the task waits for a lock; false if it ends before.
+async fn waits<T>(tenants: &TestTenants, acme: &Tenant, task: &tokio::task::JoinHandle<T>) -> bool {
+    let mut conn = tenants.inside(acme).await;
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut conn).await.unwrap() == 0 {
+        if task.is_finished() {
+            return false;
+        }
+        tokio::task::yield_now().await;
+    }
+    true
+}
+
+async fn is_head_free(tenants: &TestTenants, acme: &Tenant) -> bool {
+    let mut conn = tenants.inside(acme).await;
+    sqlx::raw_sql("select from governance.audit_head for update nowait").execute(&mut conn).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_change_is_entered_behind_the_gates_and_before_the_chain() {
+    let tenants = TestTenants::create().await;
+    let acme = tenants.add("acme").await;
+    let mut own = tenants.inside(&acme).await;
+    let ada = actor::named(&mut own, "ada").await.unwrap().id;
+    let mut setter = tenants.inside(&acme).await;
+    let hold = "begin; select from governance.gate_mode for update";
+    sqlx::raw_sql(hold).execute(&mut setter).await.unwrap();
+    let new = NewWriteback {
+        plan: plan(),
+        confidence: 97,
+        evidence: Digest::of(b"case"),
+        requested_by: ada,
+        accepted_by: Some(ada),
+    };
+    let entering = tokio::spawn(async move {
+        let mut own = own.begin().await.unwrap();
+        let entered = enter(&mut own, &new).await?;
+        ask(&mut own, &entered, None).await?;
+        own.commit().await.unwrap();
+        Ok::<_, WritebackError>(())
+    });
+    assert!(waits(&tenants, &acme, &entering).await);
+    assert!(is_head_free(&tenants, &acme).await, "who changes a gate takes it");
+    sqlx::raw_sql("commit").execute(&mut setter).await.unwrap();
+    entering.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn w7_an_undoing_takes_the_head_of_the_chain_after_the_original() {
+    const SENT: &str = "set session_replication_role = replica;
+        update tenant.writeback set idempotency_key = sha256(''), intent_at = now(), intent_job = 1, sends = 1,
+            observed = desired, reads = 1, state = case when compensates is null then 'verified' else 'sent' end,
+            ended_at = case when compensates is null then now() end;
+        set session_replication_role = origin";
+    let tenants = TestTenants::create().await;
+    let acme = tenants.add("acme").await;
+    let mut own = tenants.inside(&acme).await;
+    let ada = actor::named(&mut own, "ada").await.unwrap().id;
+    let of = |plan: Plan| NewWriteback {
+        plan,
+        confidence: 97,
+        evidence: Digest::of(b"case"),
+        requested_by: ada,
+        accepted_by: Some(ada),
+    };
+    let original = enter(&mut own, &of(plan())).await.unwrap();
+    sqlx::raw_sql(SENT).execute(&mut own).await.unwrap();
+    let undoing = Plan { compensates: Some(original.id), ..plan() };
+    let undoing = enter(&mut own, &of(undoing)).await.unwrap();
+    sqlx::raw_sql(SENT).execute(&mut own).await.unwrap();
+    let undoing = find(&mut own, undoing.id).await.unwrap();
+    let mut checker = tenants.inside(&acme).await;
+    let hold = "begin; select from tenant.writeback where compensates is null for no key update";
+    sqlx::raw_sql(hold).execute(&mut checker).await.unwrap();
+    let verifying = tokio::spawn(async move {
+        let mut own = own.begin().await.unwrap();
+        let moved = advance(&mut own, &undoing, &Move::by_job(1, State::Verified, "read_back")).await;
+        own.commit().await.unwrap();
+        moved
+    });
+    assert!(waits(&tenants, &acme, &verifying).await, "the original goes along with it");
+    assert!(is_head_free(&tenants, &acme).await, "who checks the original takes it");
+    sqlx::raw_sql("commit").execute(&mut checker).await.unwrap();
+    verifying.await.unwrap().unwrap();
 }
