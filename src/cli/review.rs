@@ -131,6 +131,9 @@ fn refused(error: ReviewError) -> anyhow::Error {
             Exit::Refused,
             "`tenure review next --confirm` shows what still waits for a second word".to_owned(),
         ),
+        ReviewError::WantedAlready(_) => {
+            (Exit::Refused, "`tenure writeback list` shows it; withdraw its approval to stop it".to_owned())
+        }
         ReviewError::BadValue(_) => {
             (Exit::Usage, "write `--set FIELD=VALUE`, once for each field".to_owned())
         }

@@ -105,6 +105,9 @@ pub enum ReviewError {
     /// There is no first word that a second could confirm.
     #[error("nobody has decided case {0} yet")]
     NoWord(ReviewId),
+    /// Policy alone wants the same change.
+    #[error("what case {0} proposes is wanted already, by policy alone: its writeback is on its way")]
+    WantedAlready(ReviewId),
     /// A person is one person however often.
     #[error("you have given your word on case {0}: a second one must be another person's")]
     SamePerson(ReviewId),

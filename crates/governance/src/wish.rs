@@ -108,6 +108,9 @@ pub enum WishError {
     /// There is none.
     #[error("nothing is wanted of decision {0}")]
     NotFound(WishId),
+    /// Policy alone wants it.
+    #[error("the change of decision {0} is wanted already, by policy alone")]
+    WantedAlready(WishId),
     /// It came to its end meanwhile.
     #[error("the wish of decision {0} is settled already")]
     Settled(WishId),

@@ -10,7 +10,7 @@ use crate::{
     decision::Verdict,
     path,
     shadow::{self, Said, value_digest},
-    wish::{self, WishId},
+    wish::{self, WishError, WishId},
 };
 
 /// A reason is at most so long, as the table's check says.
@@ -59,7 +59,10 @@ pub async fn decide(
     let value = wanted(conn, &case, word, &data).await?;
     close(conn, id, state, value.as_ref(), reason, by).await?;
     let wish = match &value {
-        Some(_) => Some(wish::of_case(conn, WishId(case.decision), &case.path, id, by).await?),
+        Some(_) => match wish::of_case(conn, WishId(case.decision), &case.path, id, by).await {
+            Err(WishError::WantedAlready(_)) => return Err(ReviewError::WantedAlready(id)),
+            state => Some(state?),
+        },
         None => None,
     };
     if let Some(shadow) = case.shadow_case {

@@ -205,7 +205,9 @@ async fn fresh(
         where new.id = any($2) and not exists (
             select from tenant.review_case c join tenant.decision old on old.id = c.decision
             where c.path = $1 and c.key = new.key and c.state <> 'stale' and old.record_digest = new.record_digest
-              and (old.rule, old.proposed) is not distinct from (new.rule, new.proposed))",
+              and (old.rule, old.proposed) is not distinct from (new.rule, new.proposed))
+          -- What policy alone wants is on its way: a person's word could not be carried out.
+          and not exists (select from tenant.wish w where w.decision = new.id)",
         path.id,
         &asked,
     );

@@ -680,6 +680,23 @@ async fn g1_another_case_over_the_same_input_is_no_way_around_blindness() {
 }
 
 #[tokio::test]
+async fn what_is_wanted_already_is_no_question() {
+    const WISH: &str = "insert into tenant.wish (decision, requested_by)
+        select max(id), gen_random_uuid() from tenant.decision";
+    let desk = Desk::new().await;
+    desk.synced("1", Some("A@B.org")).await;
+    assert_eq!(desk.open(false).await, Opened::default(), "the rules are sure");
+    sqlx::raw_sql(WISH).execute(&mut desk.ground.owner().await).await.unwrap();
+    let opened = desk.open(true).await;
+    assert_eq!((opened.opened.len(), opened.known), (0, 1), "policy alone wants it");
+    desk.synced("1", Some("C@D.org")).await;
+    let case = desk.get(desk.open(true).await.opened[0]).await;
+    sqlx::raw_sql(WISH).execute(&mut desk.ground.owner().await).await.unwrap();
+    let refused = desk.says(&case, Word::Accept, desk.ben).await.unwrap_err().to_string();
+    assert!(refused.contains("is wanted already"), "{refused}");
+}
+
+#[tokio::test]
 async fn an_intent_takes_the_head_of_the_chain_after_the_cases() {
     let desk = Desk::new().await;
     desk.activate("assist").await;
