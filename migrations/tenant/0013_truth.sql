@@ -19,3 +19,26 @@ as $$
 $$;
 
 delete from tenant.shadow_truth where source = 'reviewer' and not tenant.two_persons_said(case_id, verdict, value);
+
+-- As before, and nothing is observed where what the sync brings may be our own doing: an intent and a case that come at
+-- the same moment do not see each other, so the writebacks are asked here, where both have committed.
+create or replace function tenant.observe_truth() returns trigger
+    language plpgsql
+as $$
+begin
+    insert into tenant.shadow_truth (case_id, source, verdict, value)
+    select c.id, 'observed', 'fix',
+        (select jsonb_object_agg(f, coalesce(n.data -> f, 'null')) from jsonb_object_keys(c.original) as f)
+    from new_rows n join old_rows o using (connector, stream, key)
+        join tenant.shadow_case c using (connector, stream, key)
+    where c.written_at is null and n.deleted_at is null and c.frozen_at > now() - interval '14 days'
+      and exists (select from jsonb_object_keys(c.original) as f where n.data -> f is distinct from o.data -> f)
+      and not exists (
+        select from tenant.writeback w
+        where (w.connector, w.stream, w.key) = (c.connector, c.stream, c.key) and w.state <> 'not_applied'
+          and w.intent_at >= least(c.frozen_at, o.changed_at))
+    order by c.id
+    on conflict (case_id, source) do nothing;
+    return null;
+end
+$$;

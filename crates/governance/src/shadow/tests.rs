@@ -5,6 +5,7 @@ use std::time::Duration;
 use database::tenant::Read;
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use super::*;
 use crate::{
@@ -13,6 +14,8 @@ use crate::{
         tests::support::{Ground, case, fields, fix, said},
     },
     decision::Verdict,
+    digest::Digest,
+    writeback::{NewWriteback, Plan, enter},
 };
 
 const TIME_MAX: Duration = Duration::from_secs(20);
@@ -210,6 +213,56 @@ async fn what_we_wrote_ourselves_is_no_truth() {
     write.commit().await.unwrap();
     synced(&ground, &[json!({ "email": "person0@example.com" })]).await;
     assert_eq!(truths(&ground).await, []);
+}
+
+#[tokio::test]
+async fn what_we_wrote_is_no_truth_about_a_case_that_is_frozen_in_the_same_moment() {
+    const SENT: &str = "set session_replication_role = replica;
+        update tenant.writeback set idempotency_key = sha256(''), intent_at = clock_timestamp(), intent_job = 1,
+            sends = 1, state = 'sent' where state = 'planned'";
+    for is_sent_first in [false, true] {
+        let ground = Ground::new().await;
+        synced(&ground, &[json!({ "email": "Person0@Example.COM " })]).await;
+        let mut owner = ground.owner().await;
+        let mut sending = owner.begin().await.unwrap();
+        let plan = Plan {
+            tenant: ground.tenant.id.0,
+            path: "another".into(),
+            connector: "crm".into(),
+            stream: "contacts".into(),
+            key: "0".into(),
+            class: "email_format".into(),
+            before: None,
+            validator: None,
+            desired: [("email".to_owned(), json!("person0@example.com"))].into(),
+            policy: (1, Digest::of(b"policy")),
+            compensates: None,
+        };
+        let new = NewWriteback {
+            plan,
+            confidence: 97,
+            evidence: Digest::of(b"case"),
+            requested_by: ground.ada,
+            accepted_by: Some(ground.ada),
+        };
+        // Neither transaction sees what the other one does.
+        let mut freezing = ground.write().await;
+        if !is_sent_first {
+            case(&mut freezing, 0).await;
+        }
+        enter(&mut sending, &new).await.unwrap();
+        sqlx::raw_sql(SENT).execute(&mut *sending).await.unwrap();
+        written(&mut sending, "crm", "contacts", "0").await.unwrap();
+        if is_sent_first {
+            drop(freezing);
+            freezing = ground.write().await;
+            case(&mut freezing, 0).await;
+        }
+        sending.commit().await.unwrap();
+        freezing.commit().await.unwrap();
+        synced(&ground, &[json!({ "email": "person0@example.com" })]).await;
+        assert_eq!(truths(&ground).await, [], "sent first: {is_sent_first}");
+    }
 }
 
 #[tokio::test]
