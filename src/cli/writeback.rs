@@ -187,7 +187,7 @@ impl Desk<'_> {
             }
             Command::Accept { id, because, dry_run, .. } => self.accept(*id, because, *dry_run).await,
             Command::Drift(_) => {
-                let drifts = writeback::drifts(&self.db, DRIFTS_MAX).await?;
+                let drifts = writeback::drifts(&self.db, DRIFTS_MAX, self.context.actor()).await?;
                 self.say(&view::Drifts { drifts })
             }
         }

@@ -41,6 +41,13 @@ pub enum Reading<'a> {
     Writeback(WritebackId),
     /// Writebacks, with the keys of their records.
     Writebacks(&'a [WritebackId]),
+    /// A change that was planned for once, with the record's values, and not kept.
+    Trial {
+        /// The path.
+        path: &'a str,
+        /// The digest of the plan.
+        plan: Digest,
+    },
     /// Frozen evidence of a candidate, taken out.
     Evidence {
         /// The candidate's name.
@@ -60,6 +67,7 @@ impl Reading<'_> {
             Self::Receipt(_) => "receipt.viewed",
             Self::Writeback(_) => "writeback.viewed",
             Self::Writebacks(_) => "writeback.listed",
+            Self::Trial { .. } => "writeback.tried",
             Self::Evidence { .. } => "candidate.exported",
             Self::Chain(_) => "audit.exported",
         }
@@ -79,6 +87,7 @@ impl Reading<'_> {
             Self::Writebacks(ids) => {
                 json!({"count": ids.len(), "first": ids.iter().min(), "last": ids.iter().max()})
             }
+            Self::Trial { path, plan } => json!({"path": path, "plan": plan}),
             Self::Evidence { candidate, snapshot } => json!({"candidate": candidate, "snapshot": snapshot}),
             Self::Chain(head) => json!({"size": head.size, "hash": head.hash}),
         }
@@ -97,6 +106,7 @@ pub async fn record(
         Reading::Writebacks(ids) => review::saw_writebacks(conn, ids, by).await?,
         Reading::Rejected { .. }
         | Reading::Examples { .. }
+        | Reading::Trial { .. }
         | Reading::Evidence { .. }
         | Reading::Chain(_) => {}
     }

@@ -56,11 +56,14 @@ pub async fn show(db: &TenantDb, id: WritebackId) -> Result<(Writeback, Vec<Step
     Ok((found, steps))
 }
 
-/// Verified changes that do not hold any more.
-pub async fn drifts(db: &TenantDb, limit: i64) -> Result<Vec<Drifting>, LookError> {
-    let mut read = db.read().await?;
-    let found = rows::drifts(&mut read, limit).await?;
-    read.finish().await?;
+/// Verified changes that do not hold any more, as the person of the name `by` is shown them, which is put on record.
+pub async fn drifts(db: &TenantDb, limit: i64, by: &str) -> Result<Vec<Drifting>, LookError> {
+    let mut write = db.write().await?;
+    let found = rows::drifts(&mut write, limit).await?;
+    let ids: Vec<_> = found.iter().map(|drift| drift.writeback).collect();
+    let by = actor::named(&mut write, by).await?.id;
+    reading::record(&mut write, &Reading::Writebacks(&ids), by).await?;
+    write.commit().await?;
     Ok(found)
 }
 

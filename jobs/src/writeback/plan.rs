@@ -10,6 +10,7 @@ use governance::{
     actor::ActorId,
     canonical::CanonicalError,
     digest::Digest,
+    reading::{self, Reading},
     writeback::{
         self as rows, Asked, Move, NewWriteback, Plan, Refusal, State, Values, Writeback, WritebackError,
         WritebackId,
@@ -240,10 +241,24 @@ async fn enter(db: &TenantDb, new: &NewWriteback, dry_run: bool) -> Result<(Writ
     let entered = rows::enter(&mut write, new).await?;
     let asked = rows::ask(&mut write, &entered, None).await?;
     let entered = rows::find(&mut write, entered.id).await?;
-    if !dry_run {
+    if dry_run {
+        drop(write);
+        tried(db, new).await?;
+    } else {
         write.commit().await?;
     }
     Ok((entered, asked))
+}
+
+/// Whoever only tries is shown the record's values all the same.
+async fn tried(db: &TenantDb, new: &NewWriteback) -> Result<(), PlanError> {
+    let mut write = db.write().await?;
+    let reading = match new.plan.compensates {
+        Some(original) => Reading::Writeback(original),
+        None => Reading::Trial { path: &new.plan.path, plan: new.plan.digest()? },
+    };
+    reading::record(&mut write, &reading, new.requested_by).await.map_err(WritebackError::from)?;
+    Ok(write.commit().await?)
 }
 
 async fn find(db: &TenantDb, id: WritebackId) -> Result<Writeback, PlanError> {

@@ -58,6 +58,7 @@ pub(super) async fn approve(
 ) -> anyhow::Result<Exit> {
     let Args { id, place, dry_run } = &args.what;
     notice(context, control, place).await?;
+    tries(&args.what, context, control).await?;
     let mut tx = place.begin(context, control).await?;
     let by = tx.actor(context).await?.id;
     let seen = approval::get(&mut tx, *id).await?.ok_or_else(|| not_found(*id, place))?;
@@ -74,6 +75,7 @@ pub(super) async fn approve(
 pub(super) async fn deny(args: &Args, context: &Context, control: &Control) -> anyhow::Result<Exit> {
     let Args { id, place, dry_run } = args;
     notice(context, control, place).await?;
+    tries(args, context, control).await?;
     let mut tx = place.begin(context, control).await?;
     let by = tx.actor(context).await?.id;
     let decided = approval::deny(&mut tx, *id, by).await.map_err(|error| refused(error, place))?;
@@ -85,6 +87,7 @@ pub(super) async fn deny(args: &Args, context: &Context, control: &Control) -> a
 pub(super) async fn withdraw(args: &Args, context: &Context, control: &Control) -> anyhow::Result<Exit> {
     let Args { id, place, dry_run } = args;
     notice(context, control, place).await?;
+    tries(args, context, control).await?;
     let mut tx = place.begin(context, control).await?;
     let by = tx.actor(context).await?.id;
     approval::withdraw(&mut tx, *id, by).await.map_err(|error| not_withdrawn(error, place))?;
@@ -92,6 +95,17 @@ pub(super) async fn withdraw(args: &Args, context: &Context, control: &Control) 
     tx.end(*dry_run).await?;
     context.output.answer(&Decided { approval, change: "withdrawn", dry_run: *dry_run })?;
     Ok(Exit::Ok)
+}
+
+/// Whoever only tries is shown the plan all the same, and nothing else of it is kept.
+async fn tries(args: &Args, context: &Context, control: &Control) -> anyhow::Result<()> {
+    if !args.dry_run {
+        return Ok(());
+    }
+    let mut tx = args.place.begin(context, control).await?;
+    let by = tx.actor(context).await?.id;
+    approval::view(&mut tx, args.id, by).await?.ok_or_else(|| not_found(args.id, &args.place))?;
+    tx.end(false).await
 }
 
 /// The error with what to do about it.

@@ -3,7 +3,12 @@
 use std::{fmt::Write as _, io};
 
 use chrono::{DateTime, Utc};
-use governance::approval::{self, Approval, ApprovalId, Decision, State, Verdict};
+use governance::{
+    actor::ActorId,
+    approval::{self, Approval, ApprovalId, Decision, State, Verdict},
+    digest::Digest,
+    gate::ActionClass,
+};
 use serde::Serialize;
 
 use super::{
@@ -27,7 +32,7 @@ pub(super) async fn list(
     let mut tx = place.begin(context, control).await?;
     let approvals = approval::list(&mut tx, all, limit.into()).await?;
     tx.end(false).await?;
-    context.output.answer(&Listed { approvals })?;
+    context.output.answer(&Listed { approvals: approvals.iter().map(Line::of).collect() })?;
     Ok(Exit::Ok)
 }
 
@@ -48,7 +53,45 @@ pub(super) async fn show(
 
 #[derive(Serialize)]
 struct Listed {
-    approvals: Vec<Approval>,
+    approvals: Vec<Line>,
+}
+
+/// An approval without what it is for: whoever wants to know that asks for one, which is put on record.
+#[derive(Serialize)]
+struct Line {
+    id: ApprovalId,
+    class: ActionClass,
+    name: String,
+    digest: Digest,
+    state: State,
+    yeses: i64,
+    needed: i16,
+    requested_by: ActorId,
+    requested_person: ActorId,
+    asked_by: String,
+    requested_at: DateTime<Utc>,
+    waiting_job: Option<i64>,
+    until: DateTime<Utc>,
+}
+
+impl Line {
+    fn of(approval: &Approval) -> Self {
+        Self {
+            id: approval.id,
+            class: approval.class.clone(),
+            name: approval.name.clone(),
+            digest: approval.digest,
+            state: approval.state,
+            yeses: approval.yeses,
+            needed: approval.needed,
+            requested_by: approval.requested_by,
+            requested_person: approval.requested_person,
+            asked_by: asker(approval),
+            requested_at: approval.requested_at,
+            waiting_job: approval.waiting_job,
+            until: approval.until(),
+        }
+    }
 }
 
 impl Answer for Listed {
@@ -58,14 +101,14 @@ impl Answer for Listed {
         }
         let mut table = Table::new(["ID", "CLASS", "OF", "STATE", "YES", "ASKED BY", "UNTIL", "DIGEST"]);
         for approval in &self.approvals {
-            let until = approval.state.is_live().then(|| time(approval.until()));
+            let until = approval.state.is_live().then(|| time(approval.until));
             table.row(&[
                 approval.id.to_string(),
                 approval.class.to_string(),
                 visible(&approval.name),
                 approval.state.to_string(),
                 format!("{} of {}", approval.yeses, approval.needed),
-                asker(approval),
+                approval.asked_by.clone(),
                 until.unwrap_or_else(|| "-".to_owned()),
                 approval.digest.to_string()[..12].to_owned(),
             ]);

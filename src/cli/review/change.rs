@@ -97,6 +97,7 @@ async fn decide(args: &WordArgs, word: Word, context: &Context) -> anyhow::Resul
     let word = &word;
     whose
         .enter_with_queue(context, async |control, db| {
+            tries(&args.what, db, context).await?;
             let mut write = db.write().await?;
             let by = person(&mut write, context.actor()).await?;
             match review::decide(&mut write, *id, *seen, word.clone(), &args.reason, by).await {
@@ -109,6 +110,18 @@ async fn decide(args: &WordArgs, word: Word, context: &Context) -> anyhow::Resul
             }
         })
         .await
+}
+
+/// Whoever only tries is shown the case all the same, as it was while it was open, and nothing else of it is kept.
+async fn tries(what: &What, db: &TenantDb, context: &Context) -> anyhow::Result<()> {
+    if !what.dry_run {
+        return Ok(());
+    }
+    let mut write = db.write().await?;
+    let by = person(&mut write, context.actor()).await?;
+    let seen = review::view_blind(&mut write, what.id, by).await.map_err(refused)?;
+    seen.ok_or_else(|| refused(ReviewError::NotFound(what.id)))?;
+    Ok(write.commit().await?)
 }
 
 /// Commits the word, and then enqueues the job that plans what it wants; should that be lost, the nightly check of
@@ -177,6 +190,7 @@ pub(super) async fn assign(args: &AssignArgs, context: &Context) -> anyhow::Resu
     let What { id, seen, dry_run, whose } = &args.what;
     whose
         .enter(context, async |db| {
+            tries(&args.what, db, context).await?;
             let mut write = db.write().await?;
             let by = person(&mut write, context.actor()).await?;
             let to = match &args.to {

@@ -84,6 +84,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("writeback.not_applied", "A change was not made."),
     ("writeback.planned", "A change of a record was planned."),
     ("writeback.sent", "The target answered a change; what it stored is to be read."),
+    (
+        "writeback.tried",
+        "A person was shown what a change would be, with the record's values; it was not kept.",
+    ),
     ("writeback.unknown", "What became of a change that was sent is not known yet."),
     ("writeback.verified", "An independent read found a change at its target."),
     ("writeback.viewed", "A person was shown a change with the record's values."),
