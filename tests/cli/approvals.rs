@@ -69,6 +69,18 @@ async fn p4_an_expired_approval_is_told_so_and_what_to_do() {
 async fn p6_a_request_is_withdrawn_or_denied_and_that_is_the_end_of_it() {
     let bench = Bench::with_database().await;
     let (id, digest) = asked(&bench);
+    let listed = bench.json(&["approval", "list", PLATFORM])["approvals"][0].take();
+    assert_eq!(
+        (&listed["digest"], listed.get("plan"), listed.get("content")),
+        (&digest[..].into(), None, None)
+    );
+    let viewed = "select count(*) from governance.audit_entry
+        where convert_from(content, 'UTF8')::json ->> 'kind' = 'approval.viewed'";
+    let viewed =
+        async || sqlx::query_scalar::<_, i64>(viewed).fetch_one(&mut bench.connect().await).await.unwrap();
+    let before = viewed().await;
+    bench.ok(&["approval", "withdraw", &id, PLATFORM, "--dry-run"]);
+    assert_eq!(viewed().await, before + 1, "who only tries is shown the plan");
     assert_eq!(bench.json(&["approval", "withdraw", &id, PLATFORM])["approval"]["state"], "withdrawn");
     let approve = ["approval", "approve", &id, "--digest", &digest, PLATFORM, "--as", "ben"];
     refused(&bench, &approve, 4, "withdrawn already");

@@ -171,6 +171,7 @@ async fn what_people_read_and_take_and_configure_is_in_the_tenants_chain() {
     bench.ok(&["connector", "sync", "hr", "--reset"]);
     bench.ok(&["connector", "rejected", "hr"]);
     bench.ok(&["writeback", "list"]);
+    bench.ok(&["writeback", "drift"]);
     let file = bench.path("acme.ndjson").display().to_string();
     let exported = bench.json(&["audit", "export", "--out", &file]);
     let mut conn = tenant(&bench).await;
@@ -180,12 +181,13 @@ async fn what_people_read_and_take_and_configure_is_in_the_tenants_chain() {
         "connector.reset",
         "record.rejected_viewed",
         "writeback.listed",
+        "writeback.listed",
         "audit.exported",
     ];
     assert_eq!(kinds(&entries), expected);
     assert_eq!(entries[2]["body"]["records"], 1);
     assert_eq!(
-        (&entries[4]["body"]["size"], &entries[4]["body"]["hash"]),
+        (&entries[5]["body"]["size"], &entries[5]["body"]["hash"]),
         (&exported["size"], &exported["hash"])
     );
     assert!(entries[1]["job"].is_string(), "a reset is its job's: {}", entries[1]);

@@ -77,6 +77,9 @@ async fn a_case_is_opened_shown_assigned_and_decided_once() {
     refused(&bench, &accept("2"), 4, "assigned to ben");
     let as_ben = [&accept("2")[..], &["--as", "ben"]].concat();
     assert!(bench.ok(&[&as_ben[..], &["--dry-run"]].concat()).contains("nothing was done"));
+    let seen = "do $$ begin assert exists (select from governance.audit_entry
+        where convert_from(content, 'UTF8')::jsonb @> '{\"kind\": \"review.viewed\", \"body\": {\"blind\": true}}'); end $$";
+    inside(&bench, seen).await;
     assert_eq!(bench.json(&as_ben)["case"]["value"]["email"], "ada@example.com");
     refused(&bench, &as_ben, 4, "decided by ben at 20");
     let error = object(&bench.run(&[&as_ben[..], &["--json"]].concat()).stdout)["error"].clone();

@@ -106,6 +106,9 @@ async fn w2_a_change_is_planned_approved_sent_and_taken_back() {
     let dry = house.plan("1", "ada@example.com", &["--dry-run"]);
     assert_eq!((&dry["dry_run"], &dry["job"]), (&true.into(), &Value::Null), "{dry}");
     assert_eq!(dry["plan"]["before"]["email"], "\"Ada@Example.com\"");
+    let tried = "do $$ begin assert exists (select from governance.audit_entry
+        where convert_from(content, 'UTF8')::json ->> 'kind' = 'writeback.tried'); end $$";
+    house.inside(tried).await;
     assert_eq!(bench.json(&["writeback", "list", "--all"])["writebacks"], serde_json::json!([]));
 
     let planned = house.plan("1", "ada@example.com", &[]);
