@@ -6,6 +6,7 @@ use database::tenant::{TenantDb, TenantError};
 use governance::{
     actor::{self, ActorError},
     audit::{self, AuditError, Event},
+    path::{self, Fallen, StepError},
     reading::{self, Reading},
 };
 use serde::Serialize;
@@ -30,6 +31,9 @@ pub enum RegistryError {
     /// The name of whoever acts is none.
     #[error(transparent)]
     Actor(#[from] ActorError),
+    /// The paths that the old definition carried could not be lowered.
+    #[error(transparent)]
+    Paths(#[from] StepError),
     /// It could not be put on record.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -58,8 +62,14 @@ pub struct RejectedRecord {
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// Stores the definition under its name, in place of an older one; a change is put on record as `by`'s.
-pub async fn register(db: &TenantDb, definition: &Definition, by: &str) -> Result<(), RegistryError> {
+/// Stores the definition under its name, in place of an older one; a change is put on record as `by`'s. Another
+/// definition is another target, for which nobody has probed or certified anything: with the change every path of the
+/// connector falls to *catalogued*. Says which did.
+pub async fn register(
+    db: &TenantDb,
+    definition: &Definition,
+    by: &str,
+) -> Result<Vec<Fallen>, RegistryError> {
     let mut write = db.write().await?;
     let stored = sqlx::query!(
         "-- connector.register
@@ -71,13 +81,17 @@ pub async fn register(db: &TenantDb, definition: &Definition, by: &str) -> Resul
     )
     .execute(&mut *write)
     .await?;
+    let mut fallen = Vec::new();
     if stored.rows_affected() == 1 {
-        let actor = Some(actor::named(&mut write, by).await?.id);
-        let body =
-            json!({"connector": definition.name(), "definition": target_capability::digest(definition)});
-        audit::append(&mut write, &Event { kind: "connector.registered", actor, job: None, body }).await?;
+        let actor = actor::named(&mut write, by).await?.id;
+        let digest = target_capability::digest(definition);
+        fallen = path::redefined(&mut write, definition.name(), digest, actor).await?;
+        let body = json!({"connector": definition.name(), "definition": digest});
+        let event = Event { kind: "connector.registered", actor: Some(actor), job: None, body };
+        audit::append(&mut write, &event).await?;
     }
-    Ok(write.commit().await?)
+    write.commit().await?;
+    Ok(fallen)
 }
 
 /// The definition of this name.

@@ -7,7 +7,8 @@
 //! key, anything else is a `conflict` (W6). What a target says of a write is never evidence; a read on another
 //! connection is (W3), within the convergence window, and between the reads the lease is given back.
 //!
-//! Refuses: targets that cannot be read, and targets that were never tried as they are defined now.
+//! Refuses: targets that cannot be read, targets that were never tried as they are defined now, and targets of another
+//! definition than the change was planned for.
 
 mod look;
 mod plan;

@@ -5,7 +5,7 @@
 //! the connector defines it now, and a write can succeed. *Certified*: that still holds, the baseline is clean (see
 //! [`Baseline`]), and an approval that is bound to exactly this evidence is used up in the step's transaction. *Live*: a
 //! change of the path was written and verified, in whose transaction the step is taken. Down to any rung at any time,
-//! for nothing.
+//! for nothing; to the ground when the connector is defined anew, which is another target.
 //!
 //! Refuses: to probe a target, to sync, or to decide over records. It reads what those who do have left.
 
@@ -19,7 +19,7 @@ mod stored;
 pub(crate) mod tests;
 
 pub(crate) use climb::lift;
-pub use climb::{Certifying, certify, lower, probed};
+pub use climb::{Certifying, Fallen, certify, lower, probed, redefined};
 pub use evidence::{Baseline, PolicyVersion, Probe};
 pub use ladder::{Step, StepError, steps};
 pub use standing::{Missing, Standing, standing};

@@ -3,7 +3,8 @@
 //! Promises: every arrow of the state machine is one committed row, in the transaction of whoever takes it, with its
 //! entry in the chain; no other arrow exists (the schema holds that too). The intent is durable before the first byte
 //! leaves: only [`intend`] gives an idempotency key, and it consumes the approval in the same transaction (W2, P1). A
-//! plan never changes: other values, another version of the record or of the policy are another plan (P5). Values stay
+//! plan never changes: other values, another version of the record or of the policy, or another definition of the
+//! connector are another plan (P5). Values stay
 //! in these tables; the chain carries digests.
 //!
 //! Refuses: to send or to read anything. Which arrow follows what a target said is the job's to know.

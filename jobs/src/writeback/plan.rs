@@ -135,17 +135,18 @@ pub(crate) async fn prepare(
         key: wish.key.clone(),
         class: wish.class.clone(),
         before: None,
+        definition: None,
         validator: None,
         desired: wish.set.clone(),
         policy,
         compensates: None,
     };
     rule.admits(&plan, wish.accepted_by, wish.confidence)?;
-    let (target, observed) = look(db, &plan, wish.creates).await?;
+    let (target, definition, observed) = look(db, &plan, wish.creates).await?;
     if let Some(judged) = judged {
         compare(&target, &plan, judged, observed.as_ref())?;
     }
-    plan = replanned(&plan, observed.as_ref());
+    plan = replanned(&plan, definition, observed.as_ref());
     if plan.before.as_ref() == Some(&plan.desired) {
         return Err(PlanError::Nothing(wish.key.clone()));
     }
@@ -203,8 +204,8 @@ pub async fn compensate(
         return Err(PlanError::State { id, state: original.state, what });
     }
     let undo = Plan { desired: before, compensates: Some(id), ..original.plan.clone() };
-    let (_, observed) = look(db, &undo, false).await?;
-    let plan = replanned(&undo, observed.as_ref());
+    let (_, definition, observed) = look(db, &undo, false).await?;
+    let plan = replanned(&undo, definition, observed.as_ref());
     // What the read-back saw is our post-image, to the byte.
     let ours = original.observed.as_ref().is_some_and(|seen| {
         plan.before.as_ref().is_some_and(|now| now.iter().all(|(name, value)| seen.get(name) == Some(value)))
@@ -275,8 +276,13 @@ async fn rule(db: &TenantDb, path: &str) -> Result<rows::Rule, PlanError> {
     rule.ok_or_else(|| Refusal::NoPath(path.to_owned()).into())
 }
 
-/// The record as the target shows it. A target that was never tried as it is defined now is tried first.
-async fn look(db: &TenantDb, plan: &Plan, creates: bool) -> Result<(Target, Option<Observed>), PlanError> {
+/// The record as the target shows it, and by which definition. A target that was never tried as it is defined now is
+/// tried first.
+async fn look(
+    db: &TenantDb,
+    plan: &Plan,
+    creates: bool,
+) -> Result<(Target, Digest, Option<Observed>), PlanError> {
     let definition = connector_registry::load(db, &plan.connector).await?;
     let none = || PlanError::NoTarget { connector: plan.connector.clone(), stream: plan.stream.clone() };
     let stream = definition.stream(&plan.stream).ok_or_else(none)?;
@@ -305,5 +311,5 @@ async fn look(db: &TenantDb, plan: &Plan, creates: bool) -> Result<(Target, Opti
         }
         target_capability::store(db, &definition, &plan.stream, &probed).await?;
     }
-    Ok((target, observed))
+    Ok((target, target_capability::digest(&definition), observed))
 }

@@ -55,7 +55,10 @@ impl Run<'_> {
     pub(super) async fn step(&self, seen: &Writeback) -> Result<(), JobError> {
         match seen.state {
             State::Planned => self.admit(seen).await,
-            State::Approved | State::Held => self.send(seen, &self.open(seen).await?).await,
+            State::Approved | State::Held => {
+                let Some(opened) = self.open(seen).await? else { return self.redefined(seen).await };
+                self.send(seen, &opened).await
+            }
             // Whoever wrote it may have sent it, and is gone.
             State::Intent => self.take(seen, &self.to(State::Unknown, "lost_attempt")).await,
             State::Sent => self.verify(seen).await,
@@ -112,7 +115,7 @@ impl Run<'_> {
     /// From approved, held, or unknown with the values of before: makes the plan anew, writes the intent, and sends.
     async fn send(&self, seen: &Writeback, opened: &Opened) -> Result<(), JobError> {
         let observed = opened.target.read(&seen.plan.key).await.map_err(|error| source(&error))?;
-        let plan = target::replanned(&seen.plan, observed.as_ref());
+        let plan = target::replanned(&seen.plan, opened.definition, observed.as_ref());
         let plan = plan.digest().map_err(judge)?;
         let job = self.attempt.job().0;
         let intent = Intent { plan, rest: observed.as_ref().map(|seen| seen.rest.as_str()), job };
@@ -182,7 +185,7 @@ impl Run<'_> {
 
     /// From sent: reads until the wanted values are seen, or the window is over (W3, W8).
     async fn verify(&self, seen: &Writeback) -> Result<(), JobError> {
-        let opened = self.open(seen).await?;
+        let Some(opened) = self.open(seen).await? else { return self.redefined(seen).await };
         let (standing, observed) = self.look(seen, &opened).await?;
         let ended = match standing {
             Standing::Desired => return self.verified(seen, observed.as_ref()).await,
@@ -196,7 +199,7 @@ impl Run<'_> {
 
     /// From unknown: reading is the only legal move, and says which comes next (W6).
     async fn resolve(&self, seen: &Writeback) -> Result<(), JobError> {
-        let opened = self.open(seen).await?;
+        let Some(opened) = self.open(seen).await? else { return self.redefined(seen).await };
         let (standing, observed) = self.look(seen, &opened).await?;
         match standing {
             Standing::Desired => self.verified(seen, observed.as_ref()).await,
@@ -218,6 +221,17 @@ impl Run<'_> {
                 self.take(seen, &step).await
             }
         }
+    }
+
+    /// The target is another than the plan's.
+    async fn redefined(&self, seen: &Writeback) -> Result<(), JobError> {
+        let detail = match seen.sends {
+            0 => "the connector was defined anew since the change was planned: plan it again",
+            _ => {
+                "the connector was defined anew since the change was sent: what came of it there is not known"
+            }
+        };
+        self.take(seen, &self.to(State::Conflict, "redefined").detail(detail)).await
     }
 
     async fn look(
@@ -310,7 +324,7 @@ impl Run<'_> {
         self.environment.boundary(name, when).await.map_err(JobError::retry)
     }
 
-    async fn open(&self, seen: &Writeback) -> Result<Opened, JobError> {
+    async fn open(&self, seen: &Writeback) -> Result<Option<Opened>, JobError> {
         target::open(self.db, seen).await
     }
 

@@ -8,6 +8,7 @@ mod kinto;
 mod live;
 mod lying;
 mod people;
+mod redefined;
 pub(crate) mod server;
 
 use self::arrows::Change;

@@ -4,6 +4,7 @@ use std::{io, time::Duration};
 
 use connectors::{Definition, Stream};
 use database::{control::Tenant, tenant::TenantDb};
+use governance::path::Fallen;
 use jobs::{
     connector_registry,
     connector_sync::{self, ConnectorSync, Report},
@@ -65,7 +66,8 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
                 return would_sync(&tenant, &definition, &streams, context);
             }
             if args.named.file().is_some() {
-                connector_registry::register(&db, &definition, context.actor()).await?;
+                let fallen = connector_registry::register(&db, &definition, context.actor()).await?;
+                tell(&fallen, &tenant, context);
             }
             let ids = enqueue(control, &tenant, &definition, &streams, args.reset).await?;
             if args.detach {
@@ -78,6 +80,17 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             Ok(if synced.is_complete() { Exit::Ok } else { Exit::EndedBadly })
         })
         .await
+}
+
+/// What a new definition has taken back, and how it is won again.
+fn tell(fallen: &[Fallen], tenant: &Tenant, context: &Context) {
+    for Fallen { path, from } in fallen {
+        let tenant = &tenant.name;
+        context.output.say(&format!(
+            "the path {path} was {from} and is catalogued: its connector is defined anew, which is another target; \
+             `tenure path probe {path} --tenant {tenant}`, then `tenure path certify {path} --tenant {tenant}`"
+        ));
+    }
 }
 
 /// The streams of the definition, or the one that is named.
@@ -271,5 +284,6 @@ impl Answer for WouldSync {
 
 /// A tenant's own handle for registering, used by `tenure dev` too.
 pub(crate) async fn register(db: &TenantDb, definition: &Definition, by: &str) -> anyhow::Result<()> {
-    Ok(connector_registry::register(db, definition, by).await?)
+    connector_registry::register(db, definition, by).await?;
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Each step of the ladder, with what it takes.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
@@ -7,11 +8,13 @@ use super::{
     Baseline, Path, PathError, PathState, Probe, Step, StepError,
     ladder::{hold, step},
     standing::{lacking_to_be_certified, lacking_to_be_probed},
+    stored::by_name,
 };
 use crate::{
     actor::{Actor, ActorId},
     approval::{self, ConsumeError, Requested, Terms},
     canonical::CanonicalError,
+    digest::Digest,
     gate::ActionClass,
 };
 
@@ -135,6 +138,42 @@ pub async fn lower(
         return Err(StepError::NotDown { from: path.state, to });
     }
     step(conn, &path, &Step { to, approval: None, evidence: json!({}), at: None }, by.id, None).await
+}
+
+/// A path that fell because its connector was defined anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fallen {
+    /// Its name.
+    pub path: String,
+    /// The rung that it stood on.
+    pub from: PathState,
+}
+
+/// Down to the ground with every path of a connector that is defined anew: what was probed and certified was another
+/// target. In the transaction of the new definition, before that puts anything on record.
+pub async fn redefined(
+    conn: &mut PgConnection,
+    connector: &str,
+    definition: Digest,
+    by: ActorId,
+) -> Result<Vec<Fallen>, StepError> {
+    let to = PathState::Catalogued;
+    // All are held, whatever their rung: one may be climbing in this moment.
+    let names = sqlx::query_scalar!(
+        "-- path.hold_of_connector\nselect name from tenant.path where connector = $1 order by id for update",
+        connector
+    );
+    let names = names.fetch_all(&mut *conn).await.map_err(PathError::from)?;
+    let mut fallen = Vec::new();
+    for name in names {
+        let path = by_name(conn, &name).await?;
+        if path.state > to {
+            let evidence = json!({ "definition": definition });
+            step(conn, &path, &Step { to, approval: None, evidence, at: None }, by, None).await?;
+            fallen.push(Fallen { path: name, from: path.state });
+        }
+    }
+    Ok(fallen)
 }
 
 /// The path, held, if this rung is the next.

@@ -36,8 +36,8 @@ pub async fn enter(conn: &mut PgConnection, new: &NewWriteback) -> Result<Writeb
     let inserted = sqlx::query_scalar!(
         "-- writeback.enter
         insert into tenant.writeback (path, connector, stream, key, class, plan, digest, before, validator, desired,
-            policy_version, policy_digest, confidence, evidence, requested_by, accepted_by, compensates)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+            policy_version, policy_digest, confidence, evidence, requested_by, accepted_by, compensates, definition)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
         returning id",
         plan.path,
         plan.connector,
@@ -56,6 +56,7 @@ pub async fn enter(conn: &mut PgConnection, new: &NewWriteback) -> Result<Writeb
         new.requested_by as ActorId,
         new.accepted_by as Option<ActorId>,
         plan.compensates.map(|id| id.0),
+        plan.definition.map(|digest| digest.to_vec()),
     )
     .fetch_one(&mut *conn)
     .await;

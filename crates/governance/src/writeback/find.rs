@@ -106,6 +106,7 @@ struct Row {
     before: Option<Json<Values>>,
     validator: Option<String>,
     desired: Json<Values>,
+    definition: Option<Vec<u8>>,
     policy_version: i32,
     policy_digest: Vec<u8>,
     confidence: i16,
@@ -148,6 +149,7 @@ impl TryFrom<Row> for Writeback {
             before: row.before.map(|values| values.0),
             validator: row.validator,
             desired: row.desired.0,
+            definition: row.definition.map(TryInto::try_into).transpose()?,
             policy: (row.policy_version, row.policy_digest.try_into()?),
             compensates: row.compensates.map(WritebackId),
         };
@@ -190,7 +192,7 @@ pub async fn find(conn: &mut PgConnection, id: WritebackId) -> Result<Writeback,
         Row,
         r#"-- writeback.find
         select id, (select tenant_id from tenant.stamp) as "tenant!", path, connector, stream, key, class, digest,
-            before as "before: Json<Values>", validator, desired as "desired: Json<Values>", policy_version,
+            before as "before: Json<Values>", validator, desired as "desired: Json<Values>", definition, policy_version,
             policy_digest, confidence, evidence, requested_by as "requested_by: ActorId",
             accepted_by as "accepted_by: ActorId", compensates, state, steps, approval, candidate, generation,
             idempotency_key, sends, reads, sent_nothing, observed as "observed: Json<Values>", rest_before, rest_after,
@@ -211,7 +213,7 @@ pub async fn list(
         Row,
         r#"-- writeback.list
         select id, (select tenant_id from tenant.stamp) as "tenant!", path, connector, stream, key, class, digest,
-            before as "before: Json<Values>", validator, desired as "desired: Json<Values>", policy_version,
+            before as "before: Json<Values>", validator, desired as "desired: Json<Values>", definition, policy_version,
             policy_digest, confidence, evidence, requested_by as "requested_by: ActorId",
             accepted_by as "accepted_by: ActorId", compensates, state, steps, approval, candidate, generation,
             idempotency_key, sends, reads, sent_nothing, observed as "observed: Json<Values>", rest_before, rest_after,

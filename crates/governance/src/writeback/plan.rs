@@ -30,6 +30,9 @@ pub struct Plan {
     pub validator: Option<String>,
     /// What they are to hold.
     pub desired: Values,
+    /// The digest of the connector's definition, by which the target is known: another definition is another target.
+    /// None only in rows from before it was kept.
+    pub definition: Option<Digest>,
     /// The version of the path's policy, and the digest of its text.
     pub policy: (i32, Digest),
     /// The writeback that this one undoes.
@@ -42,6 +45,8 @@ struct Bytes<'a> {
     class: &'a str,
     compensates: Option<WritebackId>,
     connector: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definition: Option<Digest>,
     desired: BTreeMap<&'a str, String>,
     key: &'a str,
     path: &'a str,
@@ -73,6 +78,7 @@ impl Plan {
             class: &self.class,
             compensates: self.compensates,
             connector: &self.connector,
+            definition: self.definition,
             desired: texts(&self.desired),
             key: &self.key,
             path: &self.path,

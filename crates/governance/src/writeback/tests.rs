@@ -21,6 +21,7 @@ fn plan() -> Plan {
         before: Some(Values::from([("email".into(), json!("A@x.org"))])),
         validator: Some("7".into()),
         desired: Values::from([("email".into(), json!("a@x.org")), ("n".into(), json!(1.50))]),
+        definition: Some(Digest::of(b"definition")),
         policy: (3, Digest::of(b"policy")),
         compensates: None,
     }
@@ -47,6 +48,8 @@ fn p5_whatever_changes_in_a_plan_is_another_plan_and_another_key() {
         other(|plan| plan.validator = None),
         other(|plan| plan.desired.clear()),
         other(|plan| drop(plan.desired.insert("n".into(), json!("1.50")))),
+        other(|plan| plan.definition = Some(Digest::of(b"other"))),
+        other(|plan| plan.definition = None),
         other(|plan| plan.policy.0 = 4),
         other(|plan| plan.policy.1 = Digest::of(b"other")),
         other(|plan| plan.compensates = Some(WritebackId(9))),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use connectors::{Capability, Change, Expected, Fields, Observed, Target, Validator};
 use database::tenant::TenantDb;
-use governance::writeback::{Plan, Values, Writeback};
+use governance::{
+    digest::Digest,
+    writeback::{Plan, Values, Writeback},
+};
 use queue::{FailureClass, JobError};
 
 use super::judge::{registry, source};
@@ -13,6 +16,8 @@ use crate::{connector_registry, connector_sync::budget::TenantBudget, target_cap
 /// A target that may be written.
 pub(super) struct Opened {
     pub(super) target: Target,
+    /// Of which definition.
+    pub(super) definition: Digest,
     /// Whether a creation that is sent twice makes one record.
     pub(super) creates_once: bool,
 }
@@ -27,9 +32,15 @@ enum NoTarget {
     Blind { connector: String, stream: String },
 }
 
-pub(super) async fn open(db: &TenantDb, seen: &Writeback) -> Result<Opened, JobError> {
+/// None where the connector has been defined anew since the change was planned: what is there now is another target,
+/// and neither a write nor a look there would be of this change.
+pub(super) async fn open(db: &TenantDb, seen: &Writeback) -> Result<Option<Opened>, JobError> {
     let (connector, stream) = (&seen.plan.connector, &seen.plan.stream);
     let definition = connector_registry::load(db, connector).await.map_err(registry)?;
+    let digest = target_capability::digest(&definition);
+    if seen.plan.definition.is_some_and(|planned| planned != digest) {
+        return Ok(None);
+    }
     let named = || (connector.clone(), stream.clone());
     let fail = |error: NoTarget| Err(JobError::fail(error, FailureClass::Configuration));
     let missing = || {
@@ -53,7 +64,7 @@ pub(super) async fn open(db: &TenantDb, seen: &Writeback) -> Result<Opened, JobE
         capability => {
             let creates_once =
                 matches!(capability, Some(Capability::ConditionalWrite | Capability::IdempotencyKey));
-            Ok(Opened { target, creates_once })
+            Ok(Some(Opened { target, definition: digest, creates_once }))
         }
     }
 }
@@ -75,14 +86,15 @@ pub(super) fn change(seen: &Writeback) -> Option<Change> {
     })
 }
 
-/// The plan with what the target shows now.
-pub(in crate::writeback) fn replanned(plan: &Plan, observed: Option<&Observed>) -> Plan {
+/// The plan with the target as it is defined, and with what it shows, now.
+pub(in crate::writeback) fn replanned(plan: &Plan, definition: Digest, observed: Option<&Observed>) -> Plan {
     let of_plan = |fields: &Fields| -> Values {
         let named = fields.iter().filter(|(name, _)| plan.desired.contains_key(*name));
         named.map(|(name, value)| (name.clone(), value.clone())).collect()
     };
     Plan {
         before: observed.map(|seen| of_plan(&seen.fields)),
+        definition: Some(definition),
         validator: observed.and_then(|seen| seen.validator.clone()).map(|validator| validator.0),
         ..plan.clone()
     }

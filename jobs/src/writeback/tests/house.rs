@@ -9,6 +9,7 @@ use connectors::Definition;
 use governance::{
     actor::{self, ActorId},
     approval::{self, ApprovalId},
+    path::Fallen,
     writeback::{self as rows, Asked, Values, WritebackId},
 };
 use queue::{JobRecord, State as JobState};
@@ -136,6 +137,24 @@ impl House {
 
     pub(crate) async fn approve(&self, asked: Asked) {
         approve_asked(&mut self.stage.tenant_connection().await, asked).await;
+    }
+
+    /// The connector is defined anew, with this server as its target.
+    pub(crate) async fn redefine(&self, server: &Server) -> Vec<Fallen> {
+        let definition = Definition::parse(&server.definition(), "crm.toml").unwrap();
+        connector_registry::register(&self.stage.as_request().await, &definition, "ada").await.unwrap()
+    }
+
+    /// The change was sent, whatever came of it: it is here now, and its window is over.
+    pub(crate) async fn was_sent(&self, id: WritebackId, state: &str) {
+        let key = self.row(id).await.plan.idempotency_key(id).unwrap();
+        self.inside(&format!(
+            "set session_replication_role = replica;
+             update tenant.writeback set state = '{state}', steps = 3, sends = 1, reads = 100, intent_job = 1,
+                 intent_at = now(), idempotency_key = '\\x{key}' where id = {id};
+             set session_replication_role = default"
+        ))
+        .await;
     }
 
     /// The gate of the class asks for nobody.
