@@ -8,7 +8,7 @@ use std::time::Duration;
 use connectors::{Conflict, Observed, Standing, WriteAnswer};
 use database::tenant::{Begun, Effect, TenantDb};
 use governance::writeback::{
-    self as rows, Consent, Intended, Intent, Move, State, Writeback, WritebackError, WritebackId,
+    self as rows, Asked, Consent, Intended, Intent, Move, State, Writeback, WritebackError, WritebackId,
 };
 use queue::{Attempt, JobError};
 use serde_json::json;
@@ -108,8 +108,11 @@ impl Run<'_> {
     async fn ask(&self, seen: &Writeback) -> Result<(), JobError> {
         let name = format!("ask {}", seen.steps);
         let Some(mut effect) = self.begin(&name).await? else { return Ok(()) };
-        rows::ask(&mut effect, seen, Some(self.attempt.job().0)).await.map_err(judge)?;
-        self.commit(&name, effect).await
+        match rows::ask(&mut effect, seen, Some(self.attempt.job().0)).await.map_err(judge)? {
+            Asked::Approval(_) => self.commit(&name, effect).await,
+            // Lowered meanwhile. The step is not done: the gate may be raised again.
+            Asked::Nobody => Ok(()),
+        }
     }
 
     /// From approved, held, or unknown with the values of before: makes the plan anew, writes the intent, and sends.
@@ -127,7 +130,14 @@ impl Run<'_> {
                 self.deliver(&written, opened).await
             }
             Intended::Ended(_) => self.commit(&name, effect).await,
-            Intended::Undecided => Err(Self::await_approval()),
+            Intended::Undecided => {
+                // The gate was raised since: nobody has been asked yet.
+                if seen.approval.is_none() {
+                    drop(effect);
+                    self.ask(seen).await?;
+                }
+                Err(Self::await_approval())
+            }
             Intended::Later(refusal) => {
                 let rows::Refusal::CapReached { again, .. } = &refusal else {
                     return Err(Self::await_approval());

@@ -49,6 +49,23 @@ async fn p1_a_gate_that_is_raised_after_the_plan_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p1_a_gate_that_is_raised_once_the_change_has_leave_asks_a_person() {
+    let house = House::postgres().await;
+    house.open_gate().await;
+    let (id, _) = house.plan(&house.wish("1", "old@x.org").await).await.unwrap();
+    house.inside("update tenant.writeback set state = 'approved', steps = 1").await;
+    house.inside("delete from governance.gate").await;
+    let waiting =
+        house.run_until(id, |job| job.state == JobState::Ready && job.reason == WaitReason::Approval).await;
+    let asked = house.row(id).await;
+    assert_eq!((asked.state, asked.sends), (State::Approved, 0));
+    house.approve(Asked::Approval(asked.approval.expect("somebody is asked"))).await;
+    house.stage.queue.retry(waiting.id).await.ok();
+    assert_eq!(house.run(id).await.state, State::Verified);
+    assert_eq!(house.end(id).await, "verified applied 1 old@x.org 1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p6_a_withdrawal_before_the_intent_stops_the_send() {
     let house = House::postgres().await;
     let id = house.approved("1", "old@x.org").await;
