@@ -4,7 +4,7 @@
 //! the intent the target is read and the plan made anew: anything that moved voids the approval (P5, W4). After the
 //! intent is durable the change is sent once. An attempt that finds an intent which it did not write itself, or that got
 //! no clear answer, may only read: the wanted values are `verified`, the values before are sent again under the same
-//! key, anything else is a `conflict` (W6). What a target says of a write is never evidence; a read on another
+//! key if the path still lets them, anything else is a `conflict` (W6). What a target says of a write is never evidence; a read on another
 //! connection is (W3), within the convergence window, and between the reads the lease is given back.
 //!
 //! Refuses: targets that cannot be read, targets that were never tried as they are defined now, and targets of another

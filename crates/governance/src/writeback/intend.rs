@@ -39,7 +39,8 @@ pub enum Intended {
 }
 
 /// Writes the intent to send a change: asks the path, consumes the approval (W2, P1), and gives the key. The approval
-/// was consumed before if something of it was held or lost on the way; then the same key is given again.
+/// was consumed before if something of it was held or lost on the way; then the same key is given again, and the path is
+/// asked all the same.
 pub async fn intend(
     conn: &mut PgConnection,
     seen: &Writeback,
@@ -48,10 +49,6 @@ pub async fn intend(
     if intent.plan != seen.digest {
         let step = Move::by_job(intent.job, State::Conflict, "plan_changed");
         return ended(conn, seen, &step).await;
-    }
-    // What may have been sent already is seen through, whatever the path says by now.
-    if seen.sends > 0 && seen.state == State::Unknown {
-        return write(conn, seen, intent, &Leave { candidate: seen.candidate.clone() }, "not_stored").await;
     }
     let leave = match leave(conn, &seen.plan, seen.accepted_by, seen.confidence).await? {
         Ok(leave) => leave,
@@ -62,10 +59,15 @@ pub async fn intend(
         Err(Refusal::CapReached { .. }) => Leave { candidate: seen.candidate.clone() },
         Err(refusal) => {
             let detail = refusal.to_string();
-            let step = Move::by_job(intent.job, State::NotApplied, refusal.reason()).detail(&detail);
+            // What was sent without a clear answer may yet arrive: nobody can say that it changed nothing.
+            let end = if seen.state == State::Unknown { State::Conflict } else { State::NotApplied };
+            let step = Move::by_job(intent.job, end, refusal.reason()).detail(&detail);
             return ended(conn, seen, &step).await;
         }
     };
+    if seen.state == State::Unknown {
+        return write(conn, seen, intent, &leave, "not_stored").await;
+    }
     if seen.idempotency_key.is_some() {
         return write(conn, seen, intent, &leave, "held").await;
     }

@@ -24,7 +24,8 @@ pub enum State {
     Verified,
     /// The target said yes, and holds something else.
     Mismatch,
-    /// The record is not as it was when the change was planned: somebody else's values stay.
+    /// The record, or its target, is not as it was when the change was planned, or leave ended while nobody knew what
+    /// became of it: what is there stays.
     Conflict,
     /// It ended, and nothing was changed by it.
     NotApplied,

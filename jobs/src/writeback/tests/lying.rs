@@ -35,6 +35,32 @@ async fn w6_an_error_without_storing_is_sent_again_under_the_same_key_and_comes_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn w6_what_has_no_clear_answer_is_sent_again_only_with_leave() {
+    for (then, ends, writes) in [
+        ("select", (State::Verified, Some("read_back")), 1),
+        // It has counted already.
+        ("update tenant.path set daily_cap = 0", (State::Verified, Some("read_back")), 1),
+        (
+            "update tenant.candidate set phase = 'off', generation = 2, snapshot = null",
+            (State::Conflict, Some("phase_off")),
+            0,
+        ),
+        ("update tenant.path set state = 'probed'", (State::Conflict, Some("not_certified")), 0),
+    ] {
+        let house = House::http(Server::start(Lie::None).await).await;
+        let id = house.approved("1", "old@x.org").await;
+        house.was_sent(id, "unknown").await;
+        house.inside(then).await;
+        let row = house.run(id).await;
+        assert_eq!(
+            ((row.state, row.reason.as_deref()), house.server().writes().len()),
+            (ends, writes),
+            "{then}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn w3_w8_a_yes_without_storing_ends_as_mismatch() {
     let (house, row) = lied_to(Lie::OnlySays(200)).await;
     assert_eq!((row.state, row.reason.as_deref(), row.sends), (State::Mismatch, Some("not_stored"), 1));
