@@ -108,6 +108,7 @@ fn wanted(errand: &Errand) -> Wish {
         set: errand.set.clone(),
         class: errand.class.clone(),
         creates: false,
+        policy: Some(errand.policy),
         confidence: errand.confidence,
         evidence: Some(errand.evidence),
         requested_by: errand.requested_by,

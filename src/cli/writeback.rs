@@ -197,6 +197,7 @@ impl Desk<'_> {
         let by = writeback::actor(&self.db, self.context.actor()).await?;
         let set: Values = args.set.iter().cloned().collect();
         let wish = Wish {
+            policy: None,
             path: args.path.clone(),
             key: args.key.clone(),
             set,

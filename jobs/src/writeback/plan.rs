@@ -38,6 +38,9 @@ pub struct Wish {
     pub class: String,
     /// Whether the record is to be created.
     pub creates: bool,
+    /// The version of the policy that decided, and the digest of its text; none where nothing did, and the version in
+    /// force counts.
+    pub policy: Option<(i32, Digest)>,
     /// How sure whoever decided is, 0 to 100.
     pub confidence: u8,
     /// The digest of what was decided on; none where a person simply says so.
@@ -126,7 +129,7 @@ pub(crate) async fn prepare(
     judged: Option<&Values>,
 ) -> Result<NewWriteback, PlanError> {
     let rule = rule(db, &wish.path).await?;
-    let policy = rule.policy.ok_or_else(|| PlanError::NoPolicy(wish.path.clone()))?;
+    let in_force = rule.policy.ok_or_else(|| PlanError::NoPolicy(wish.path.clone()))?;
     let mut plan = Plan {
         tenant: db.tenant().id.0,
         path: wish.path.clone(),
@@ -138,7 +141,8 @@ pub(crate) async fn prepare(
         definition: None,
         validator: None,
         desired: wish.set.clone(),
-        policy,
+        // Where it is not the one in force, the path refuses.
+        policy: wish.policy.unwrap_or(in_force),
         compensates: None,
     };
     rule.admits(&plan, wish.accepted_by, wish.confidence)?;

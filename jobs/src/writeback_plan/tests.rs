@@ -172,6 +172,27 @@ async fn w2_a_path_that_was_off_or_is_off_by_now_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_change_is_planned_by_the_policy_that_decided_or_not_at_all() {
+    let house = house().await;
+    let digest = governance::digest::Digest::of(b"text");
+    accepted(&house, "1").await;
+    assert_eq!(house.row(WritebackId(1)).await.plan.policy, (1, digest));
+    let case = says(&house.stage, "2", Word::Accept).await;
+    house
+        .inside(
+            "insert into tenant.policy (path, version, text, digest, created_by)
+             select id, 2, 'other', sha256('other'), gen_random_uuid() from tenant.path",
+        )
+        .await;
+    plans(&house, &case).await;
+    assert_eq!(
+        house.tenant(WISHES).await,
+        "1 planned planned email_format f, 2 refused policy_changed t",
+        "no receipt names a version that decided nothing"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn w4_a_record_with_another_change_under_way_is_waited_for() {
     let house = house().await;
     house.plan(&house.wish("1", "one@x.org").await).await.unwrap();

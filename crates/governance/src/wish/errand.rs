@@ -26,6 +26,8 @@ pub struct Errand {
     pub judged: Values,
     /// The action class.
     pub class: String,
+    /// The version of the policy that decided, and the digest of its text.
+    pub policy: (i32, Digest),
     /// How sure the policy was, 0 to 100.
     pub confidence: u8,
     /// The digest of what was decided on.
@@ -54,12 +56,13 @@ pub async fn errand(conn: &mut PgConnection, id: WishId) -> Result<Found, WishEr
     let row = sqlx::query!(
         r#"-- wish.errand
         select w.state, w.writeback, w.requested_by as "requested_by: ActorId", p.name as path, d.key as "key: String",
-            d.class, d.confidence, d.input_digest, d.proposed as "proposed: Json<Map<String, Value>>",
+            d.class, d.policy_version, y.digest as policy_digest, d.confidence, d.input_digest, d.proposed as "proposed: Json<Map<String, Value>>",
             c.state as "word?", c.value as "value?: Json<Map<String, Value>>", c.closed_by as "accepted_by?: ActorId",
             r.data as "data?: Json<Map<String, Value>>"
         from tenant.wish w
         join tenant.decision d on d.id = w.decision
         join tenant.path p on p.id = d.path
+        join tenant.policy y on y.path = d.path and y.version = d.policy_version
         left join tenant.review_case c on c.id = w.review_case
         left join tenant.record r on r.connector = p.connector and r.stream = p.stream and r.key = d.key
             and r.digest = d.record_digest and r.deleted_at is null
@@ -83,6 +86,7 @@ pub async fn errand(conn: &mut PgConnection, id: WishId) -> Result<Found, WishEr
         judged,
         set: wanted.0.into_iter().collect(),
         class: row.class.filter(|_| is_rules).unwrap_or_else(|| CORRECTION.to_owned()),
+        policy: (row.policy_version, row.policy_digest.try_into()?),
         confidence: u8::try_from(row.confidence).map_err(|_| WishError::Stored("confidence"))?,
         evidence: row.input_digest.try_into()?,
         requested_by: row.requested_by,

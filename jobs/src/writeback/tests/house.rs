@@ -223,6 +223,7 @@ from (
 
 pub(crate) fn wish(by: ActorId, key: &str, email: &str) -> Wish {
     Wish {
+        policy: None,
         path: "email".into(),
         key: key.into(),
         set: Values::from([("email".to_owned(), json!(email))]),
