@@ -13,7 +13,7 @@ use database::{
     control::Tenant,
     tenant::{Begun, TenantDb},
 };
-use governance::writeback::{self as rows, Drift, Filter, Values, Writeback, WritebackId};
+use governance::writeback::{self as rows, Drift, Values, Writeback, WritebackId};
 use queue::{Attempt, Done, Job, JobError, NewJob, Progress};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -30,7 +30,7 @@ use crate::{
 /// How many are looked up at a time.
 const PAGE: i64 = 200;
 
-/// Open changes that are taken up again in one night, at most.
+/// Open changes that are taken up again in one night, at most: first those that may be on their way.
 const RESUMED_MAX: i64 = 1_000;
 
 /// The payload.
@@ -157,8 +157,7 @@ impl Check<'_> {
     /// Changes that are under way and whose job was lost get another; a live job is recognised by its key.
     async fn end(self) -> Result<Done, JobError> {
         let mut read = self.db.read().await.map_err(into_job_error)?;
-        let open = Filter { is_open: true, ..Filter::default() };
-        let open = rows::list(&mut read, &open, RESUMED_MAX).await.map_err(judge)?;
+        let open = rows::to_resume(&mut read, RESUMED_MAX).await.map_err(judge)?;
         let wanted = writeback_plan::due(&mut read, self.db.tenant(), RESUMED_MAX).await?;
         read.finish().await.map_err(into_job_error)?;
         let Counts { checked, drifted, unreadable } = self.counts;
@@ -167,8 +166,8 @@ impl Check<'_> {
             "wanted": wanted.len(),
         });
         let mut done = wanted.into_iter().fold(Done::new().output(output), Done::follow_up);
-        for seen in open {
-            done = done.follow_up(writeback::job(self.db.tenant(), seen.id).map_err(JobError::retry)?);
+        for id in open {
+            done = done.follow_up(writeback::job(self.db.tenant(), id).map_err(JobError::retry)?);
         }
         Ok(done)
     }

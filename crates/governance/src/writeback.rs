@@ -35,7 +35,7 @@ pub use self::{
     consent::{Asked, Consent, ask, look as look_for_consent, withdraw},
     drift::{Drift, DriftPage, Drifting, drifts, mark_checked, watched},
     enter::{NewWriteback, enter},
-    find::{Filter, Step, Writeback, find, list, steps},
+    find::{Filter, Step, Writeback, find, list, steps, to_resume},
     intend::{Intended, Intent, intend},
     plan::Plan,
     state::{NoState, State},

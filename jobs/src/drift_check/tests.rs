@@ -71,3 +71,30 @@ async fn w6_a_change_whose_job_was_lost_is_taken_up() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn w6_what_may_be_on_its_way_is_taken_up_before_all_that_waits_to_begin() {
+    let house = House::postgres().await;
+    let id = house.approved("1", "old@x.org").await;
+    let of_others = |keys: &str| {
+        format!(
+            "insert into tenant.writeback (path, connector, stream, key, class, plan, digest, desired, policy_version,
+                 policy_digest, confidence, evidence, requested_by)
+             select path, connector, 'others', n, class, plan, digest, desired, 1, policy_digest, 0, evidence,
+                 requested_by
+             from tenant.writeback, generate_series({keys}) n where id = 1"
+        )
+    };
+    house.inside(&of_others(&format!("1, {RESUMED_MAX}"))).await;
+    house.inside(&of_others("2001, 2001")).await;
+    house.was_sent(id, "unknown").await;
+    let first = rows::to_resume(&mut house.stage.tenant_connection().await, 3).await.unwrap();
+    assert_eq!(first, [WritebackId(1), WritebackId(2), WritebackId(3)]);
+    house.was_sent(WritebackId(RESUMED_MAX + 2), "sent").await;
+    let first = rows::to_resume(&mut house.stage.tenant_connection().await, 3).await.unwrap();
+    assert_eq!(first, [WritebackId(1), WritebackId(RESUMED_MAX + 2), WritebackId(2)]);
+    let _worker = house.stage.worker(house.stage.environment());
+    let check = job(&house.stage.tenant, &DriftCheck { days: 90 }).unwrap();
+    house.stage.queue.enqueue(check).await.unwrap();
+    crate::testing::until(async || (house.row(id).await.state == Row::Verified).then_some(())).await;
+}

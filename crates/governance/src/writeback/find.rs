@@ -231,6 +231,19 @@ pub async fn list(
     rows.fetch_all(conn).await?.into_iter().map(TryInto::try_into).collect()
 }
 
+/// Changes that have not ended, for whoever takes up those whose job was lost: first what may be on its way, then what
+/// waits to begin, each the oldest first.
+pub async fn to_resume(conn: &mut PgConnection, limit: i64) -> Result<Vec<WritebackId>, WritebackError> {
+    let ids = sqlx::query_scalar!(
+        "-- writeback.to_resume
+        select id from tenant.writeback
+        where state in ('planned', 'approved', 'intent', 'held', 'sent', 'unknown')
+        order by state in ('planned', 'approved'), id limit $1",
+        limit
+    );
+    Ok(ids.fetch_all(conn).await?.into_iter().map(WritebackId).collect())
+}
+
 /// The arrows that it took, the first first.
 pub async fn steps(conn: &mut PgConnection, id: WritebackId) -> Result<Vec<Step>, WritebackError> {
     let steps = sqlx::query_as!(
