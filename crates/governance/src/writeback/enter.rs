@@ -56,7 +56,7 @@ pub async fn enter(conn: &mut PgConnection, new: &NewWriteback) -> Result<Writeb
         new.requested_by as ActorId,
         new.accepted_by as Option<ActorId>,
         plan.compensates.map(|id| id.0),
-        plan.definition.map(|digest| digest.to_vec()),
+        plan.definition.map(Digest::to_vec),
     )
     .fetch_one(&mut *conn)
     .await;
