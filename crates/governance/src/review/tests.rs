@@ -151,6 +151,7 @@ impl Desk {
             validator: None,
             desired: case.proposed.clone().unwrap().into_iter().collect(),
             policy: (stored.version, stored.digest),
+            definition: None,
             compensates: None,
         };
         let by = self.ground.ada;

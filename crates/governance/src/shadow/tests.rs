@@ -236,6 +236,7 @@ async fn what_we_wrote_is_no_truth_about_a_case_that_is_frozen_in_the_same_momen
             validator: None,
             desired: [("email".to_owned(), json!("person0@example.com"))].into(),
             policy: (1, Digest::of(b"policy")),
+            definition: None,
             compensates: None,
         };
         let new = NewWriteback {
