@@ -9,11 +9,12 @@ use governance::{
     path::{self, Fallen, StepError},
     reading::{self, Reading},
 };
+use queue::{FailureClass, JobError};
 use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::target_capability;
+use crate::{environment, target_capability};
 
 /// Why a connector could not be registered or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,14 @@ pub enum RegistryError {
 impl From<sqlx::Error> for RegistryError {
     fn from(error: sqlx::Error) -> Self {
         Self::Tenant(error.into())
+    }
+}
+
+/// What it means for the job.
+pub(crate) fn into_job_error(error: RegistryError) -> JobError {
+    match error {
+        RegistryError::Tenant(error) => environment::into_job_error(error),
+        error => JobError::fail(error, FailureClass::Configuration),
     }
 }
 

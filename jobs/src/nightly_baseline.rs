@@ -34,7 +34,10 @@ use serde_json::json;
 
 use self::store::{Planned, Run};
 pub use self::{
-    report::{CandidateResult, Evaluated, Outcome, PathCounts, PathResult, Report, RuleCount, StreamResult},
+    report::{
+        CandidateResult, Evaluated, Outcome, PathCounts, PathResult, Report, RuleCount, StreamResult,
+        basis_points,
+    },
     store::{report, window},
     window::{Direction, Night as NightOfWindow, PathWindow, Point, STEADY_BP, Trend, WINDOW_DAYS, Window},
 };
@@ -168,7 +171,9 @@ impl Night<'_> {
     /// The streams that the tenant's connectors define.
     async fn plan(&self) -> Result<Vec<Planned>, JobError> {
         let mut planned = Vec::new();
-        for connector in connector_registry::list(self.db).await.map_err(of_registry)? {
+        for connector in
+            connector_registry::list(self.db).await.map_err(connector_registry::into_job_error)?
+        {
             match connector_registry::load(self.db, &connector).await {
                 Ok(definition) => planned.extend(definition.streams().iter().map(|stream| Planned {
                     connector: connector.clone(),
@@ -248,13 +253,6 @@ impl Night<'_> {
 #[derive(Debug, thiserror::Error)]
 #[error("there is no run that job {0} began: enqueue the kind with the payload {{}} to begin one")]
 struct NoRun(JobId);
-
-fn of_registry(error: RegistryError) -> JobError {
-    match error {
-        RegistryError::Tenant(error) => into_job_error(error),
-        error => JobError::fail(error, FailureClass::Configuration),
-    }
-}
 
 /// What a failure means for the job, by the database's error below it.
 fn judge(error: impl Error + Send + Sync + 'static) -> JobError {

@@ -20,7 +20,7 @@ use database::{
     control::Tenant,
     tenant::{Begun, TenantDb},
 };
-use queue::{Attempt, Done, FailureClass, Job, JobError, NewJob, Progress};
+use queue::{Attempt, Done, Job, JobError, NewJob, Progress};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -74,7 +74,7 @@ impl Job for ReadinessScan {
 }
 
 async fn scan(db: &TenantDb, attempt: &Attempt) -> Result<Report, JobError> {
-    let names = connector_registry::list(db).await.map_err(of_registry)?;
+    let names = connector_registry::list(db).await.map_err(connector_registry::into_job_error)?;
     let mut report = Report::default();
     let mut samples = Vec::new();
     for (done, name) in names.iter().enumerate() {
@@ -94,11 +94,4 @@ async fn scan(db: &TenantDb, attempt: &Attempt) -> Result<Report, JobError> {
     }
     path::scan(db, &samples, &mut report).await?;
     Ok(report)
-}
-
-fn of_registry(error: connector_registry::RegistryError) -> JobError {
-    match error {
-        connector_registry::RegistryError::Tenant(error) => into_job_error(error),
-        other => JobError::fail(other, FailureClass::Configuration),
-    }
 }

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use self::look::{LookError, actor, drifts, list, show, view};
 pub(crate) use self::plan::prepare;
 pub use self::plan::{PlanError, Wish, accept, compensate, plan};
-pub(crate) use self::run::judge::{judge, registry, source};
+pub(crate) use self::run::judge::{judge, source};
 use crate::{Environment, queue_of};
 
 /// The payload.

@@ -27,10 +27,10 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::{
-    Environment,
+    Environment, connector_registry,
     environment::into_job_error,
     queue_of,
-    writeback::{self, PlanError, Wish, judge, prepare, registry, source},
+    writeback::{self, PlanError, Wish, judge, prepare, source},
 };
 
 /// How long until a record is looked at again that another change of ours has not left.
@@ -192,7 +192,7 @@ impl Planning<'_> {
 fn of_plan(error: PlanError) -> JobError {
     match error {
         PlanError::Source(error) => source(&error),
-        PlanError::Registry(error) => registry(error),
+        PlanError::Registry(error) => connector_registry::into_job_error(error),
         PlanError::Writeback(error) => judge(error),
         PlanError::Tenant(error) => into_job_error(error),
         error => JobError::fail(error, FailureClass::Poison),

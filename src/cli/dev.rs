@@ -104,7 +104,7 @@ async fn play(
     definition: &Definition,
 ) -> anyhow::Result<Report> {
     let db = control.tenant(tenant).await?;
-    sync::register(&db, definition, context.actor()).await?;
+    sync::register(context, &db, definition).await?;
     let ids = sync::enqueue(control, tenant, definition, definition.streams(), false).await?;
     let ended = follow::jobs(context, control, &ids, None).await?;
     let results = sync::results(control, &ended).await?;

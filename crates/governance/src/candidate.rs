@@ -36,7 +36,7 @@ pub use self::{
 
 use crate::{
     actor::ActorId,
-    approval::RequestError,
+    approval::{ConsumeError, RequestError},
     audit::AuditError,
     canonical::CanonicalError,
     digest::{Digest, NoDigest},
@@ -112,6 +112,9 @@ pub enum CandidateError {
     /// An approval cannot be asked for.
     #[error("the approval cannot be asked for")]
     Request(#[from] RequestError),
+    /// An approval cannot be used.
+    #[error("the approval cannot be used")]
+    Consume(#[from] ConsumeError),
     /// The evidence cannot be frozen or read.
     #[error("the evidence cannot be frozen or read")]
     Snapshot(#[from] SnapshotError),

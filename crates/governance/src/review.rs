@@ -43,7 +43,7 @@ use crate::{
     audit::AuditError,
     canonical::CanonicalError,
     decision::DecisionError,
-    path::PathError,
+    path::{Path, PathError},
     policy::PolicyError,
     receipt::ReceiptError,
     shadow::ShadowError,
@@ -182,17 +182,31 @@ async fn admitted(conn: &mut PgConnection, id: ReviewId, seen: i32) -> Result<Ca
 
 /// The case, locked to the end of the transaction, if it is open.
 async fn locked(conn: &mut PgConnection, id: ReviewId) -> Result<Case, ReviewError> {
-    // A statement of its own: what follows it sees what was committed while it waited.
-    sqlx::query!(
-        "-- review.lock
-        select from tenant.review_case where id = $1 for no key update",
-        id as ReviewId,
-    )
-    .execute(&mut *conn)
-    .await?;
+    lock(conn, id).await?;
     let case = get(conn, id).await?.ok_or(ReviewError::NotFound(id))?;
     match case.closed_at {
         Some(at) => Err(ReviewError::Ended { id, state: case.state, by: case.closed_by, at }),
         None => Ok(case),
     }
+}
+
+/// Locks the case to the end of the transaction. A statement of its own: what follows it sees what was committed while it
+/// waited.
+async fn lock(conn: &mut PgConnection, id: ReviewId) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- review.lock
+        select from tenant.review_case where id = $1 for no key update",
+        id as ReviewId,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Locks the path to the end of the transaction: two who decide over its records come one after the other.
+async fn lock_path(conn: &mut PgConnection, path: &Path) -> Result<(), sqlx::Error> {
+    sqlx::query!("-- review.lock_path\nselect from tenant.path where id = $1 for no key update", path.id)
+        .execute(conn)
+        .await?;
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use governance::{
     candidate::{self, Candidate, SnapshotRecord},
-    path,
+    decision, path,
     promotion::Figures,
 };
 use queue::{Job, JobError, JobFilter, JobId, JobRecord, State};
@@ -44,7 +44,7 @@ impl Night<'_> {
         let evaluations = self.bad::<PromotionEvaluation, _>(run, |it| it.candidate).await?;
 
         let mut read = self.db.read().await.map_err(into_job_error)?;
-        let finished_at = store::now(&mut read).await.map_err(judge)?;
+        let finished_at = decision::now(&mut read).await.map_err(judge)?;
         let synced = store::synced(&mut read, run.started_at).await.map_err(judge)?;
         let streams: Vec<_> = run.streams.iter().map(|planned| stream(planned, &synced, &syncs)).collect();
         let paths = paths(&mut read, run).await?;

@@ -238,7 +238,7 @@ impl StreamResult {
 
 /// A share in ten-thousandths, rounded to the nearest, halves up; none of nothing.
 #[must_use]
-pub(super) fn basis_points(part: u64, whole: u64) -> Option<u64> {
+pub fn basis_points(part: u64, whole: u64) -> Option<u64> {
     let (part, whole) = (u128::from(part), u128::from(whole));
     let rounded = (part * 10_000 + whole / 2).checked_div(whole)?;
     u64::try_from(rounded).ok()

@@ -71,16 +71,6 @@ pub(super) async fn load(conn: &mut PgConnection, job: JobId) -> Result<Option<R
     }))
 }
 
-/// The database's time.
-pub(super) async fn now(conn: &mut PgConnection) -> Result<DateTime<Utc>, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"-- nightly_baseline.now
-        select now() as "now!""#
-    )
-    .fetch_one(conn)
-    .await
-}
-
 /// Closes the run with its report.
 pub(super) async fn finish(conn: &mut PgConnection, report: &Report) -> Result<(), sqlx::Error> {
     sqlx::query!(

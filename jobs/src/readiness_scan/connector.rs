@@ -10,8 +10,7 @@ use database::tenant::TenantDb;
 use queue::JobError;
 
 use super::{
-    ConnectorReport, Report, SAMPLE, SampleReport, Severity, StreamReport, TargetReport, of_registry,
-    report::told,
+    ConnectorReport, Report, SAMPLE, SampleReport, Severity, StreamReport, TargetReport, report::told,
 };
 use crate::{
     connector_registry::{self, RegistryError},
@@ -34,7 +33,7 @@ pub(super) async fn scan(db: &TenantDb, name: &str, report: &mut Report) -> Resu
             report.blocks(name, error.to_string(), "correct its file and register it again");
             return Ok(Vec::new());
         }
-        Err(error) => return Err(of_registry(error)),
+        Err(error) => return Err(connector_registry::into_job_error(error)),
     };
     let budget: Arc<dyn RequestBudget> = Arc::new(TenantBudget::new(db.clone(), name));
     let scan = match Source::connect(&definition, Arc::clone(&budget)).await {
@@ -212,7 +211,9 @@ async fn look(
         }
     }
     let check_it = format!("`tenure connector check {}`", definition.name());
-    let kept = target_capability::load(db, definition, stream.name()).await.map_err(of_registry)?;
+    let kept = target_capability::load(db, definition, stream.name())
+        .await
+        .map_err(connector_registry::into_job_error)?;
     match kept {
         None => report.warns(about, "its target was never tried as it is defined now", check_it),
         Some(kept) => {

@@ -4,12 +4,12 @@
 use std::fmt::{self, Display, Write};
 
 use jobs::nightly_baseline::{
-    CandidateResult, Direction, PathWindow, Point, Report, STEADY_BP, Trend, Window,
+    CandidateResult, Direction, PathWindow, Point, Report, STEADY_BP, Trend, Window, basis_points,
 };
 
 use super::{
     chart::{self, Column, Frame},
-    view::{gate, percent, points, share},
+    view::{gate, percent, points},
 };
 
 /// Text between tags or in a quoted attribute.
@@ -138,7 +138,7 @@ fn column(night: &str, point: &Point) -> Column {
     let Point { records, fix, review, block, issue_rate_bp } = *point;
     let rate = percent(issue_rate_bp);
     Column {
-        parts: [fix, review, block].map(|part| share(part, records).unwrap_or(0)),
+        parts: [fix, review, block].map(|part| basis_points(part, records).unwrap_or(0)),
         told: format!(
             "{night}: {rate} of {records} records: {fix} to fix, {review} for people, {block} blocked"
         ),

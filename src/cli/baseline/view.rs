@@ -4,6 +4,7 @@ use std::io;
 
 use jobs::nightly_baseline::{
     CandidateResult, NightOfWindow, PathResult, PathWindow, Report, STEADY_BP, StreamResult, Trend, Window,
+    basis_points,
 };
 
 use super::super::output::{Page, Table, Tone};
@@ -182,14 +183,9 @@ fn row(night: &NightOfWindow) -> [String; 6] {
     };
     let records: u64 = report.paths.iter().map(|path| path.counts.records).sum();
     let issues: u64 = report.paths.iter().map(|path| path.counts.issues()).sum();
-    let (outcome, rate) = (report.outcome.name().to_owned(), percent(share(issues, records)));
+    let (outcome, rate) = (report.outcome.name().to_owned(), percent(basis_points(issues, records)));
     let runs = night.runs.to_string();
     [night.night.to_string(), outcome, runs, records.to_string(), issues.to_string(), rate]
-}
-
-/// Of ten thousand.
-pub(super) fn share(part: u64, whole: u64) -> Option<u64> {
-    part.checked_mul(10_000)?.checked_add(whole / 2)?.checked_div(whole)
 }
 
 /// A bar for each night, the highest as high as a line; a dot where there is no report.
@@ -233,7 +229,7 @@ mod tests {
         );
         assert_eq!([-105, -5, 0, 7].map(|bp| points(Some(bp))), ["-1.05", "-0.05", "0.00", "+0.07"]);
         assert_eq!((percent(None), points(None)), ("-".to_owned(), "-".to_owned()));
-        assert_eq!([share(1, 0), share(1, 3)], [None, Some(3_333)]);
+        assert_eq!([basis_points(1, 0), basis_points(1, 3)], [None, Some(3_333)]);
     }
 
     #[test]

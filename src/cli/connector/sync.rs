@@ -66,8 +66,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
                 return would_sync(&tenant, &definition, &streams, context);
             }
             if args.named.file().is_some() {
-                let fallen = connector_registry::register(&db, &definition, context.actor()).await?;
-                tell(&fallen, &tenant, context);
+                register(context, &db, &definition).await?;
             }
             let ids = enqueue(control, &tenant, &definition, &streams, args.reset).await?;
             if args.detach {
@@ -80,17 +79,6 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             Ok(if synced.is_complete() { Exit::Ok } else { Exit::EndedBadly })
         })
         .await
-}
-
-/// What a new definition has taken back, and how it is won again.
-fn tell(fallen: &[Fallen], tenant: &Tenant, context: &Context) {
-    for Fallen { path, from } in fallen {
-        let tenant = &tenant.name;
-        context.output.say(&format!(
-            "the path {path} was {from} and is catalogued: its connector is defined anew, which is another target; \
-             `tenure path probe {path} --tenant {tenant}`, then `tenure path certify {path} --tenant {tenant}`"
-        ));
-    }
 }
 
 /// The streams of the definition, or the one that is named.
@@ -282,8 +270,18 @@ impl Answer for WouldSync {
     }
 }
 
-/// A tenant's own handle for registering, used by `tenure dev` too.
-pub(crate) async fn register(db: &TenantDb, definition: &Definition, by: &str) -> anyhow::Result<()> {
-    connector_registry::register(db, definition, by).await?;
+/// Registers the connector, and says what its new definition has taken back, and how it is won again.
+pub(crate) async fn register(
+    context: &Context,
+    db: &TenantDb,
+    definition: &Definition,
+) -> anyhow::Result<()> {
+    let tenant = &db.tenant().name;
+    for Fallen { path, from } in connector_registry::register(db, definition, context.actor()).await? {
+        context.output.say(&format!(
+            "the path {path} was {from} and is catalogued: its connector is defined anew, which is another target; \
+             `tenure path probe {path} --tenant {tenant}`, then `tenure path certify {path} --tenant {tenant}`"
+        ));
+    }
     Ok(())
 }

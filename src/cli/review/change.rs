@@ -4,7 +4,7 @@ use std::io;
 
 use database::tenant::{TenantDb, Write};
 use governance::{
-    actor::{self, ActorError, ActorId},
+    actor::ActorId,
     review::{self, Case, Refreshed, ReviewError, ReviewId, Word},
     wish::{self, State as Standing, Wish, WishId},
 };
@@ -23,7 +23,7 @@ use super::{
     refused,
     view::{Shown, fate_of_wish},
 };
-use crate::{telemetry, wiring::Control};
+use crate::{operator, telemetry, wiring::Control};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct What {
@@ -206,13 +206,7 @@ pub(super) async fn assign(args: &AssignArgs, context: &Context) -> anyhow::Resu
 
 /// The person of this name, entered at first sight.
 pub(super) async fn person(write: &mut Write, name: &str) -> anyhow::Result<ActorId> {
-    match actor::named(write, name).await {
-        Ok(actor) => Ok(actor.id),
-        Err(error @ ActorError::BadName) => {
-            Err(Failure::usage(format!("`{name}` is no name of an actor"), error.to_string()).into())
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok(operator::named(write, name).await?.id)
 }
 
 async fn end(write: Write, case: Case, dry_run: bool, context: &Context) -> anyhow::Result<Exit> {

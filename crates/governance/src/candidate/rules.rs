@@ -6,7 +6,7 @@ use sqlx::{PgConnection, types::Json};
 use super::CandidateError;
 use crate::{
     actor::ActorId,
-    approval::{self, RequestError, Requested, Terms},
+    approval::{self, ConsumeError, RequestError, Requested, Terms},
     audit::{self, Event},
     digest::Digest,
     gate::ActionClass,
@@ -104,6 +104,9 @@ async fn use_up(
 ) -> Result<String, CandidateError> {
     // The request that is open for exactly this, or a new one that goes with the transaction when nobody has said yes.
     let Requested { id, digest, .. } = asked(conn, path, before, new, by).await?;
-    let consumed = approval::consume(conn, id, &digest, Some(by), None).await;
-    Ok(consumed.map_err(|_| CandidateError::Laxer)?.id.to_string())
+    match approval::consume(conn, id, &digest, Some(by), None).await {
+        Ok(consumed) => Ok(consumed.id.to_string()),
+        Err(ConsumeError::Undecided { .. }) => Err(CandidateError::Laxer),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -12,7 +12,7 @@ use super::{
     Case, Person, ReviewError, ReviewId, State, Word,
     decide::{person, reasonable, said},
     find::get,
-    word_receipt,
+    lock, word_receipt,
 };
 use crate::{
     actor::ActorId,
@@ -78,10 +78,8 @@ async fn confirmable(
     id: ReviewId,
     by: ActorId,
 ) -> Result<(Case, CaseId), ReviewError> {
-    // A statement of its own, as in `locked`: two who confirm at once come one after the other.
-    sqlx::query!("-- review.lock_case\nselect from tenant.review_case where id = $1 for no key update", id.0)
-        .execute(&mut *conn)
-        .await?;
+    // Two who confirm at once come one after the other.
+    lock(conn, id).await?;
     let case = get(conn, id).await?.ok_or(ReviewError::NotFound(id))?;
     match (case.state, &case.closed_by) {
         (State::Open, _) => return Err(ReviewError::NoWord(id)),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 
-use super::{ReviewError, ReviewId};
+use super::{ReviewError, ReviewId, lock_path};
 use crate::{
     audit::{self, Event},
     decision::{self, Decider, Decision, Evidence, Record, Stored, Verdict},
@@ -60,9 +60,7 @@ pub async fn pass(
     fixes: bool,
 ) -> Result<Pass, ReviewError> {
     // Two who open at once would ask the same twice.
-    sqlx::query!("-- review.lock_path\nselect from tenant.path where id = $1 for no key update", path.id)
-        .execute(&mut *conn)
-        .await?;
+    lock_path(conn, path).await?;
     let now = decision::now(conn).await?;
     let decider = Decider::new(path, policy, now);
     let evidence = decision::gather(conn, path, policy, records).await?;

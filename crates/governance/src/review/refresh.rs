@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{Opened, ReviewError, ReviewId, State, get, locked, open};
+use super::{Opened, ReviewError, ReviewId, State, get, lock_path, locked, open};
 use crate::{
     audit::{self, Event},
     decision,
@@ -24,9 +24,7 @@ pub async fn refresh(conn: &mut PgConnection, id: ReviewId) -> Result<Refreshed,
     let case = get(conn, id).await?.ok_or(ReviewError::NotFound(id))?;
     let path = path::by_name(conn, &case.path).await?;
     // The path first, as `open` does: two who refresh at once come one after the other.
-    sqlx::query!("-- review.lock_path\nselect from tenant.path where id = $1 for no key update", path.id)
-        .execute(&mut *conn)
-        .await?;
+    lock_path(conn, &path).await?;
     if !locked(conn, id).await?.is_stale {
         return Err(ReviewError::NotStale(id));
     }

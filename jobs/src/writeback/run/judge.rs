@@ -5,7 +5,7 @@ use database::tenant::TenantError;
 use governance::{audit::AuditError, writeback::WritebackError};
 use queue::{FailureClass, JobError};
 
-use crate::{connector_registry::RegistryError, describe, environment::into_job_error};
+use crate::{describe, environment::into_job_error};
 
 pub(crate) fn judge(error: WritebackError) -> JobError {
     match error {
@@ -19,13 +19,6 @@ pub(crate) fn judge(error: WritebackError) -> JobError {
         | WritebackError::Path(_)
         | WritebackError::Candidate(_)) => JobError::retry(error),
         error => JobError::fail(error, FailureClass::Poison),
-    }
-}
-
-pub(crate) fn registry(error: RegistryError) -> JobError {
-    match error {
-        RegistryError::Tenant(error) => into_job_error(error),
-        error => JobError::fail(error, FailureClass::Configuration),
     }
 }
 

@@ -10,7 +10,7 @@ use governance::{
 };
 use queue::{FailureClass, JobError};
 
-use super::judge::{registry, source};
+use super::judge::source;
 use crate::{connector_registry, connector_sync::budget::TenantBudget, target_capability};
 
 /// A target that may be written.
@@ -36,7 +36,8 @@ enum NoTarget {
 /// and neither a write nor a look there would be of this change.
 pub(super) async fn open(db: &TenantDb, seen: &Writeback) -> Result<Option<Opened>, JobError> {
     let (connector, stream) = (&seen.plan.connector, &seen.plan.stream);
-    let definition = connector_registry::load(db, connector).await.map_err(registry)?;
+    let definition =
+        connector_registry::load(db, connector).await.map_err(connector_registry::into_job_error)?;
     let digest = target_capability::digest(&definition);
     if seen.plan.definition.is_some_and(|planned| planned != digest) {
         return Ok(None);
@@ -51,7 +52,8 @@ pub(super) async fn open(db: &TenantDb, seen: &Writeback) -> Result<Option<Opene
     let budget = Arc::new(TenantBudget::new(db.clone(), connector));
     let connected = Target::connect(&definition, found, budget).await.map_err(|error| source(&error))?;
     let Some(target) = connected else { return fail(missing()) };
-    let kept = target_capability::load(db, &definition, stream).await.map_err(registry)?;
+    let kept =
+        target_capability::load(db, &definition, stream).await.map_err(connector_registry::into_job_error)?;
     match kept.map(|kept| kept.probed.capability) {
         None if seen.idempotency_key.is_none() => {
             let (connector, stream) = named();
