@@ -56,17 +56,19 @@ pub(crate) async fn register(conn: &mut PgConnection, who: &Identity) -> Result<
     .await
 }
 
-/// Says that the worker is still there, and whether it is about to leave.
-pub(crate) async fn beat(conn: &mut PgConnection, worker: i64, stopping: bool) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "-- queue.beat
-        update queue.worker set last_seen_at = now(), ended_at = null, stopping = $2 where id = $1",
+/// Says that the worker is still there, and whether it is about to leave; answers whether a job is charged with its
+/// death.
+pub(crate) async fn beat(conn: &mut PgConnection, worker: i64, stopping: bool) -> Result<bool, sqlx::Error> {
+    let charged = sqlx::query_scalar!(
+        r#"-- queue.beat
+        update queue.worker w set last_seen_at = now(), ended_at = null, stopping = $2 where id = $1
+        returning exists (select from queue.crash_charge c where c.worker = w.id) as "is_charged!""#,
         worker,
         stopping
     )
-    .execute(conn)
-    .await
-    .map(drop)
+    .fetch_optional(conn)
+    .await?;
+    Ok(charged.unwrap_or(false))
 }
 
 /// Strikes the worker off.

@@ -50,5 +50,7 @@ with dying as materialized (
     insert into queue.attempt (job, fence, started_at, finished_at, worker, number, outcome, class, error)
     select id, fence, started_at, now(), worker, attempt, case when crashed then 5 else 4 end, 'transient', evidence
     from moved
+), charged as (
+    insert into queue.crash_charge (worker, job, fence) select worker, id, fence from moved where crashed
 )
 select id as "id!", queue as "queue!", kind as "kind!", quarantined as "quarantined!", evidence as "evidence!" from moved

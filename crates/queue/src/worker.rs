@@ -20,8 +20,9 @@ use tracing::{Span, info, warn};
 
 use crate::{
     Retention,
+    acquit::acquit,
     attempt::Orders,
-    connection::Dedicated,
+    connection::{Dedicated, within},
     history,
     presence::{self, Identity, Presence, Wakes},
 };
@@ -309,10 +310,18 @@ impl Shared {
 
 async fn depart(shared: &Shared) {
     let mut conn = shared.dedicated("leave");
-    let left =
-        tokio::time::timeout(LAST_FLUSH_MAX, async { presence::leave(conn.get().await?, shared.id).await });
-    if !matches!(left.await, Ok(Ok(()))) {
-        warn!(worker = shared.id, "the worker could not strike itself off");
+    let left = within(LAST_FLUSH_MAX, async {
+        let conn = conn.get().await?;
+        // In this order: one that is struck off is taken for dead by nobody.
+        presence::leave(conn, shared.id).await?;
+        acquit(conn, shared.id).await
+    });
+    if let Err(error) = left.await {
+        warn!(
+            worker = shared.id,
+            error = &error as &dyn std::error::Error,
+            "the worker could not strike itself off"
+        );
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::{
     sync::{Notify, Semaphore},
 };
 
-use super::support::{Bench, Stage, bench, lock_holder, quick, soon, start_on, until};
+use super::support::{Bench, Hand, Stage, bench, lock_holder, quick, soon, start_on, until};
 use crate::{Done, JobId, State, WorkerOptions, full_look, rescue};
 
 /// Acts that wait for a permit, and the bell that each rings when it begins.
@@ -257,6 +257,48 @@ async fn q6_a_worker_that_was_only_cut_off_takes_the_charge_of_a_crash_back() {
         bench.await_state(id, State::Succeeded).await;
     }
     worker.stop().await;
+}
+
+/// A job that the worker has claimed without knowing it, the answer having been lost with the connection, and that is
+/// charged with its death.
+async fn charge_unknown(bench: &Bench, id: JobId, worker: i64) {
+    bench.sql("update queue.job set suspect = false, run_at = now()").await;
+    let mut hand = Hand::new(bench).await;
+    hand.claimer.worker = worker;
+    assert_eq!(hand.claim_one().await.id, id);
+    judge_as_dead(bench, id, worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q6_a_worker_that_lives_clears_a_job_that_it_never_knew_of() {
+    let bench = bench().await;
+    let options = WorkerOptions { queues: vec!["elsewhere".to_owned()], ..brief() };
+    let worker = bench.start(Stage::of_success(), options).await;
+    let id = bench.enqueue("x").await;
+    charge_unknown(&bench, id, worker.id).await;
+    until(async || bench.queue.attempts(id).await.unwrap()[0].outcome == "lost").await;
+    assert_eq!(bench.record(id).await.crashes, 0);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q6_a_worker_that_leaves_clears_what_it_was_charged_with_since_its_last_beat() {
+    let bench = bench().await;
+    let (lease, heartbeat) = (Duration::from_hours(1), Duration::from_mins(20));
+    let options = WorkerOptions { queues: vec!["elsewhere".to_owned()], lease, heartbeat, ..quick() };
+    let worker = bench.start(Stage::of_success(), options).await;
+    let id = bench.enqueue("x").await;
+    for _ in 0..2 {
+        charge_unknown(&bench, id, worker.id).await;
+    }
+    let record = bench.record(id).await;
+    assert_eq!((record.state, record.crashes), (State::Quarantined, 2));
+    worker.stop().await;
+    let record = bench.record(id).await;
+    assert_eq!((record.state, record.crashes), (State::Ready, 0));
+    let outcomes: Vec<_> = bench.queue.attempts(id).await.unwrap().iter().map(|a| a.outcome).collect();
+    assert_eq!(outcomes, ["lost", "lost"]);
+    assert_eq!(bench.count("select count(*) from queue.crash_charge").await, 0);
 }
 
 #[tokio::test]

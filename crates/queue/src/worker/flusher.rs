@@ -69,7 +69,6 @@ impl Flusher {
         for ended in batch.iter().filter(|ended| lost.contains(&ended.id)) {
             warn!(job.id = %ended.id, fence = %ended.fence, outcome = ended.outcome.label(),
                 "the attempt had lost its lease: its outcome was not written");
-            self.shared.held.outlived([(ended.id, ended.fence)]);
         }
         measure(batch.iter().filter(|ended| !lost.contains(&ended.id)));
         self.wake_followers(batch);

@@ -21,7 +21,7 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
-    let mut heart = Heart { conn: shared.dedicated("renew"), seen_at: Instant::now(), shared };
+    let mut heart = Heart { conn: shared.dedicated("renew"), seen_at: Instant::now(), is_charged: false, shared };
     let (nudge, renew_all) = (heart.shared.held.nudge(), heart.shared.held.renew_all());
     let tick = TICK.min(heart.shared.options.heartbeat / 4);
     loop {
@@ -49,6 +49,8 @@ struct Heart {
     conn: Dedicated,
     /// When the worker's own row was last refreshed.
     seen_at: Instant,
+    /// Whether some job is charged with this worker's death.
+    is_charged: bool,
 }
 
 impl Heart {
@@ -77,24 +79,21 @@ impl Heart {
         }
     }
 
-    /// Says of attempts that were taken from this worker that it had not died. What cannot be said now is said with the
-    /// next beat.
+    /// Takes back what this worker is charged with: it has not died. What cannot be said now is said with the next beat.
     async fn acquit(&mut self) {
-        let outlived = self.shared.held.take_outlived();
-        if outlived.is_empty() {
+        if !std::mem::take(&mut self.is_charged) {
             return;
         }
         let conn = &mut self.conn;
-        let said = async { acquit(conn.get().await?, &outlived).await };
+        let said = async { acquit(conn.get().await?, self.shared.id).await };
         match within(self.shared.options.heartbeat, said).await {
             Ok(freed) => self.shared.wake(freed.iter().map(String::as_str)),
             Err(error) => {
                 warn!(
                     error = &error as &dyn std::error::Error,
-                    "what this worker outlived could not be told yet"
+                    "the charge of this worker's death could not be taken back yet"
                 );
                 self.conn.failed(&error);
-                self.shared.held.outlived(outlived);
             }
         }
     }
@@ -102,7 +101,7 @@ impl Heart {
     async fn write(&mut self, beats: &[Beat]) -> Result<Renewed, sqlx::Error> {
         let conn = self.conn.get().await?;
         if self.seen_at.elapsed() >= self.shared.options.heartbeat {
-            presence::beat(conn, self.shared.id, self.shared.stop.is_cancelled()).await?;
+            self.is_charged = presence::beat(conn, self.shared.id, self.shared.stop.is_cancelled()).await?;
             self.seen_at = Instant::now();
         }
         match beats {

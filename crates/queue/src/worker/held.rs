@@ -44,8 +44,6 @@ struct Lease {
 pub(super) struct Held {
     leases: Mutex<HashMap<JobId, Lease>>,
     emptied: Notify,
-    /// Attempts that were lost and whose end was seen here: the worker was not dead.
-    outlived: Mutex<Vec<(JobId, Fence)>>,
     slots: Arc<Semaphore>,
     company: Arc<RwLock<()>>,
     nudge: Arc<Notify>,
@@ -57,7 +55,6 @@ impl Held {
         Self {
             leases: Mutex::default(),
             emptied: Notify::new(),
-            outlived: Mutex::default(),
             slots: Arc::new(Semaphore::new(slots)),
             company: Arc::default(),
             nudge: Arc::default(),
@@ -138,7 +135,6 @@ impl Held {
             // It was rescued from us and claimed by us again; no renewal will ever ask for the older attempt.
             info!(job.id = %claimed.id, "a job came back while its lost attempt still ran");
             older.signals.lost.cancel();
-            self.outlived([(older.claimed.id, older.claimed.fence)]);
         }
         signals
     }
@@ -154,16 +150,6 @@ impl Held {
         if leases.is_empty() {
             self.emptied.notify_waiters();
         }
-    }
-
-    /// Notes attempts that were taken from this worker while it lived.
-    pub(super) fn outlived(&self, attempts: impl IntoIterator<Item = (JobId, Fence)>) {
-        self.outlived.lock().expect("no holder of this lock can panic").extend(attempts);
-    }
-
-    /// What was noted since the last call.
-    pub(super) fn take_outlived(&self) -> Vec<(JobId, Fence)> {
-        std::mem::take(&mut *self.outlived.lock().expect("no holder of this lock can panic"))
     }
 
     pub(super) fn forget_all(&self) {
@@ -217,9 +203,6 @@ impl Held {
             match renewed.get(&beat.id) {
                 None => {
                     warn!(job.id = %beat.id, fence = %beat.fence, "the lease was lost");
-                    if !lease.signals.lost.is_cancelled() {
-                        self.outlived([(beat.id, beat.fence)]);
-                    }
                     lease.signals.lost.cancel();
                 }
                 Some(standing) => {

@@ -1,5 +1,5 @@
 //! Keeps house: makes history's partitions of the coming days, drops those past their retention, forgets the
-//! dependencies and fires that go with them, and strikes off workers that went with a server's restart.
+//! dependencies, fires and charges that go with them, and strikes off workers that went with a server's restart.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tracing::error;
 
 use super::Shared;
 use crate::{
-    Retention,
+    Retention, acquit,
     connection::{Dedicated, unless},
     dependency, history, presence,
     schedule::fire,
@@ -35,6 +35,7 @@ async fn keep(conn: &mut Dedicated, retention: Retention) -> Result<(), sqlx::Er
             history::drop_expired(conn.get().await?, retention).await?;
             dependency::forget(conn.get().await?, retention).await?;
             fire::forget(conn.get().await?, retention).await?;
+            acquit::forget(conn.get().await?, retention).await?;
             presence::strike_off_forgotten(conn.get().await?).await
         };
         match kept.await {

@@ -229,16 +229,21 @@ async fn drain(scene: &Scene, program: &Program, tenants: &[Tenant]) -> anyhow::
         (postgres.connect(CONTROL).await?, postgres.url(CONTROL, postgres.port))
     };
     let beats = beat::stop(&mut conn, program, &url, tenants).await?;
-    let mut left = witness::unfinished(&mut conn).await?;
+    let mut left = unsettled(scene, &mut conn).await?;
     let mut since = Instant::now();
     while left > 0 && since.elapsed() < STALL_MAX {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let now_left = witness::unfinished(&mut conn).await?;
+        let now_left = unsettled(scene, &mut conn).await?;
         if now_left != left {
             (left, since) = (now_left, Instant::now());
         }
     }
     Ok(beats)
+}
+
+/// Jobs that are left, and charges that a worker has not taken back yet though it lives.
+async fn unsettled(scene: &Scene, conn: &mut PgConnection) -> anyhow::Result<i64> {
+    Ok(witness::unfinished(conn).await? + witness::charged(conn, &scene.living().await).await?)
 }
 
 async fn read(scene: &Scene, tenants: &[Tenant], ledger: &mut Ledger) -> anyhow::Result<()> {

@@ -279,6 +279,15 @@ impl Scene {
         Ok(())
     }
 
+    /// The processes of the workers that live.
+    pub(crate) async fn living(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        for place in &self.places {
+            pids.extend(place.lock().await.pid().and_then(|pid| i32::try_from(pid).ok()));
+        }
+        pids
+    }
+
     /// Undoes whatever is still in force, so that the fleet can finish.
     pub(crate) async fn heal(&self) -> anyhow::Result<()> {
         self.settings("alter system reset all").await?;

@@ -145,6 +145,13 @@ pub(crate) async fn unfinished(conn: &mut PgConnection) -> anyhow::Result<i64> {
     Ok(row.try_get(0)?)
 }
 
+/// Jobs that are charged with the death of one of these processes.
+pub(crate) async fn charged(conn: &mut PgConnection, living: &[i32]) -> anyhow::Result<i64> {
+    let charged = "select count(*) from queue.crash_charge c join queue.worker w on w.id = c.worker
+                   where w.pid = any($1)";
+    Ok(sqlx::query(charged).bind(living).fetch_one(conn).await?.try_get(0)?)
+}
+
 /// The workers that were ever started, by their processes.
 pub(crate) async fn workers(conn: &mut PgConnection) -> anyhow::Result<HashMap<u32, i64>> {
     let rows = rows(conn, "select pid::bigint, max(id) from queue.worker group by pid").await?;
