@@ -7,7 +7,7 @@
 //! Promises: a wish commits with the word that it rests on; one decision has one wish, and a wish comes to one writeback
 //! or to a reason why there is none, once. A path that was off when the word was given never writes for it, whatever it
 //! becomes later. What policy alone wants is about the record as it is now, by the version that the candidate was
-//! promoted with, and about nothing that a person has been asked.
+//! promoted with and the evidence of now, and about nothing that a person has been asked.
 //!
 //! Refuses: to plan. That takes a look at the target; see [`crate::writeback`] for what follows.
 
@@ -29,7 +29,8 @@ pub use self::{
     take_up::take_up,
 };
 use crate::{
-    actor::ActorError, audit::AuditError, digest::NoDigest, policy::PolicyError, writeback::WritebackError,
+    actor::ActorError, audit::AuditError, digest::NoDigest, path::PathError, policy::PolicyError,
+    writeback::WritebackError,
 };
 
 /// A wish's number: that of its decision.
@@ -120,6 +121,9 @@ pub enum WishError {
     /// The path's rules cannot be read.
     #[error(transparent)]
     Writeback(#[from] WritebackError),
+    /// The path cannot be read.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// The path's policy cannot be read.
     #[error(transparent)]
     Policy(#[from] PolicyError),
