@@ -7,10 +7,7 @@ mod view;
 use std::io::{self, Write};
 
 use clap::Subcommand;
-use database::{
-    control::TenantName,
-    tenant::{TenantDb, Write as Writing},
-};
+use database::tenant::{TenantDb, Write as Writing};
 use governance::{
     actor::{self, ActorId},
     candidate::{self, Phase},
@@ -24,7 +21,8 @@ use self::view::{Listed, Shown};
 use super::{
     Context,
     exit::{Exit, Failure},
-    reading, tenant,
+    reading,
+    tenant::Whose,
 };
 
 #[derive(Debug, Subcommand)]
@@ -64,14 +62,6 @@ pub(super) enum Command {
     },
 }
 
-/// Whose candidate.
-#[derive(Debug, clap::Args)]
-pub(super) struct Whose {
-    /// Whose [default: the only tenant in service]
-    #[arg(long)]
-    tenant: Option<TenantName>,
-}
-
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match command {
         Command::Create(args) => change::create(args, context).await?,
@@ -87,19 +77,13 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
     Ok(Exit::Ok)
 }
 
-impl Whose {
-    /// Opens the tenant's database and does the work.
-    async fn with_database<T>(
-        &self,
-        context: &Context,
-        work: impl AsyncFnOnce(TenantDb) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        let opened = async |control: &crate::wiring::Control| {
-            let tenant = tenant::or_default(context, control, self.tenant.as_ref()).await?;
-            work(control.tenant(&tenant).await?).await
-        };
-        context.with_control(opened).await
-    }
+/// Opens the tenant's database and does the work.
+async fn with_database<T>(
+    whose: &Whose,
+    context: &Context,
+    work: impl AsyncFnOnce(TenantDb) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    context.with_control(async |control| work(whose.opened(context, control).await?.1).await).await
 }
 
 /// Whoever types, as the tenant's chain knows them.
@@ -114,7 +98,7 @@ async fn list(path: Option<String>, whose: &Whose, context: &Context) -> anyhow:
         read.finish().await?;
         Ok(candidates)
     };
-    let candidates = whose.with_database(context, found).await?;
+    let candidates = with_database(whose, context, found).await?;
     Ok(context.output.answer(&Listed::of(&candidates))?)
 }
 
@@ -135,7 +119,7 @@ async fn show(name: &str, whose: &Whose, context: &Context) -> anyhow::Result<()
         read.finish().await?;
         Ok(Shown::of(&candidate, gate.as_ref(), &moves, &snapshots))
     };
-    let shown = whose.with_database(context, looked).await?;
+    let shown = with_database(whose, context, looked).await?;
     Ok(context.output.answer(&shown)?)
 }
 
@@ -152,7 +136,7 @@ async fn print(name: &str, snapshot: Option<Digest>, whose: &Whose, context: &Co
         }
         Ok(record)
     };
-    let record = whose.with_database(context, found).await?.ok_or_else(|| no_snapshot(name))?;
+    let record = with_database(whose, context, found).await?.ok_or_else(|| no_snapshot(name))?;
     let lines = export(&Frozen { bytes: record.bytes, digest: record.digest }, &record.evaluation)?;
     let mut stdout = io::stdout().lock();
     stdout.write_all(&lines)?;

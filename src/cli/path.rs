@@ -17,7 +17,7 @@ use super::{
     Context,
     exit::Exit,
     output::{Answer, Page, Table},
-    policy::Whose,
+    tenant::Whose,
 };
 
 const CREATE_EXAMPLES: &str = "Examples:

@@ -7,10 +7,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use clap::Subcommand;
 use connectors::{Deletions, FieldPath};
-use database::{
-    control::TenantName,
-    tenant::{TenantDb, TenantError},
-};
+use database::tenant::{TenantDb, TenantError};
 use governance::{
     actor, decision,
     path::{self, Path},
@@ -21,9 +18,9 @@ use jobs::connector_registry::{self, RegistryError};
 use super::{
     Context,
     exit::{Exit, Failure},
-    tenant,
+    tenant::Whose,
 };
-use crate::{config::Fault, wiring::Control};
+use crate::config::Fault;
 
 const CHECK_EXAMPLES: &str = "Examples:
   tenure policy check crm-contacts.toml
@@ -64,38 +61,6 @@ pub(super) enum Command {
         #[command(flatten)]
         whose: Whose,
     },
-}
-
-/// Whose policies or paths are meant.
-#[derive(Debug, clap::Args)]
-pub(super) struct Whose {
-    /// Whose [default: the only tenant in service]
-    #[arg(long)]
-    tenant: Option<TenantName>,
-}
-
-impl Whose {
-    /// Does the work in the tenant's database. The work may be dropped anywhere: what it writes is one transaction.
-    pub(super) async fn enter(
-        &self,
-        context: &Context,
-        work: impl AsyncFnOnce(&TenantDb) -> anyhow::Result<Exit>,
-    ) -> anyhow::Result<Exit> {
-        self.enter_with_queue(context, async |_, db| work(db).await).await
-    }
-
-    /// The same for work that also enqueues.
-    pub(super) async fn enter_with_queue(
-        &self,
-        context: &Context,
-        work: impl AsyncFnOnce(&Control, &TenantDb) -> anyhow::Result<Exit>,
-    ) -> anyhow::Result<Exit> {
-        let enter = async |control: &Control| {
-            let tenant = tenant::or_default(context, control, self.tenant.as_ref()).await?;
-            work(control, &control.tenant(&tenant).await?).await
-        };
-        context.with_control(async |control| context.interruptible(enter(control)).await).await
-    }
 }
 
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {

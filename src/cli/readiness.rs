@@ -5,10 +5,7 @@ mod view;
 use std::time::Duration;
 
 use clap::Subcommand;
-use database::{
-    control::{Tenant, TenantName},
-    tenant::TenantDb,
-};
+use database::{control::Tenant, tenant::TenantDb};
 use jobs::readiness_scan::{self, Severity, Stored};
 use queue::{JobId, State};
 
@@ -16,7 +13,8 @@ use self::view::{Readiness, WouldScan};
 use super::{
     Context,
     exit::{Exit, Failure},
-    follow, tenant,
+    follow,
+    tenant::Whose,
 };
 use crate::{config::units::parse_duration, telemetry, wiring::Control};
 
@@ -29,14 +27,6 @@ pub(super) enum Command {
         #[command(flatten)]
         whose: Whose,
     },
-}
-
-/// Whose readiness is meant.
-#[derive(Debug, clap::Args)]
-pub(super) struct Whose {
-    /// Whose [default: the only tenant in service]
-    #[arg(long)]
-    tenant: Option<TenantName>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,7 +46,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Scan(args) => scan(args, context).await,
         Command::Show { whose } => {
             let shown = async |control: &Control| {
-                let (tenant, db) = opened(&whose, context, control).await?;
+                let (tenant, db) = whose.opened(context, control).await?;
                 let stored = readiness_scan::load(&db, None).await?.ok_or_else(|| none(&tenant))?;
                 answer(&tenant, &stored, context)
             };
@@ -65,16 +55,10 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
     }
 }
 
-async fn opened(whose: &Whose, context: &Context, control: &Control) -> anyhow::Result<(Tenant, TenantDb)> {
-    let tenant = tenant::or_default(context, control, whose.tenant.as_ref()).await?;
-    let db = control.tenant(&tenant).await?;
-    Ok((tenant, db))
-}
-
 async fn scan(args: ScanArgs, context: &Context) -> anyhow::Result<Exit> {
     context
         .with_control(async |control| {
-            let (tenant, db) = opened(&args.whose, context, control).await?;
+            let (tenant, db) = args.whose.opened(context, control).await?;
             if args.dry_run {
                 let connectors = jobs::connector_registry::list(&db).await?;
                 context.output.answer(&WouldScan {

@@ -15,7 +15,7 @@ use governance::review::{ReviewError, ReviewId, State};
 use super::{
     Context,
     exit::{Exit, Failure},
-    policy::Whose,
+    tenant::Whose,
 };
 
 const EXAMPLES: &str = "Examples:

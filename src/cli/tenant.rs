@@ -2,6 +2,7 @@
 
 mod find;
 mod freeze;
+mod whose;
 
 use std::io;
 
@@ -11,7 +12,10 @@ use database::control::{self, Region, Tenant, TenantName, TenantState};
 use queue::{JobId, JobRecord, State};
 use serde::Serialize;
 
-pub(super) use self::find::{named, or_default};
+pub(super) use self::{
+    find::{named, or_default},
+    whose::Whose,
+};
 use super::{
     Context,
     exit::{Exit, Failure},

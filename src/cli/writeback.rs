@@ -3,10 +3,7 @@
 mod view;
 
 use clap::Subcommand;
-use database::{
-    control::{Tenant, TenantName},
-    tenant::TenantDb,
-};
+use database::{control::Tenant, tenant::TenantDb};
 use governance::writeback::{Asked, Filter, State, Values, Writeback, WritebackId};
 use jobs::writeback::{self, Wish};
 use queue::JobId;
@@ -14,7 +11,7 @@ use queue::JobId;
 use super::{
     Context,
     exit::{Exit, Failure},
-    tenant,
+    tenant::Whose,
 };
 use crate::{telemetry, wiring::Control};
 
@@ -26,14 +23,6 @@ const EXAMPLES: &str = "Examples:
 
 A change is planned on what the target shows now. It is sent once whoever the gate asks has said yes, and only if
 nothing moved meanwhile; then it is read back. Exit code 4: the path, or the state of things, refuses it.";
-
-/// Whose.
-#[derive(Debug, clap::Args)]
-pub(super) struct Whose {
-    /// Whose [default: the only tenant in service]
-    #[arg(long)]
-    tenant: Option<TenantName>,
-}
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXAMPLES)]
@@ -149,8 +138,7 @@ struct Desk<'a> {
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     context
         .with_control(async |control| {
-            let tenant = tenant::or_default(context, control, command.whose().tenant.as_ref()).await?;
-            let db = control.tenant(&tenant).await?;
+            let (tenant, db) = command.whose().opened(context, control).await?;
             Desk { context, control, tenant, db }.answer(&command).await
         })
         .await

@@ -16,7 +16,7 @@ use super::{
         Context,
         output::{Answer, Page},
     },
-    Whose, no_snapshot, whoever_types,
+    Whose, no_snapshot, whoever_types, with_database,
 };
 
 #[derive(Debug, clap::Args)]
@@ -86,7 +86,7 @@ pub(super) async fn create(args: CreateArgs, context: &Context) -> anyhow::Resul
             dry_run: args.dry_run,
         })
     };
-    let created = args.whose.with_database(context, made).await?;
+    let created = with_database(&args.whose, context, made).await?;
     Ok(context.output.answer(&created)?)
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn promote(args: PromoteArgs, context: &Context) -> anyhow::Res
             Err(error) => Err(error.into()),
         }
     };
-    let promoted = args.whose.with_database(context, promoted).await?;
+    let promoted = with_database(&args.whose, context, promoted).await?;
     Ok(context.output.answer(&promoted)?)
 }
 
@@ -229,7 +229,7 @@ pub(super) async fn demote(args: DemoteArgs, context: &Context) -> anyhow::Resul
         }
         Ok(Demoted::of(args.name.clone(), moved, args.dry_run))
     };
-    let demoted = args.whose.with_database(context, demoted).await?;
+    let demoted = with_database(&args.whose, context, demoted).await?;
     Ok(context.output.answer(&demoted)?)
 }
 

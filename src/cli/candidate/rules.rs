@@ -16,7 +16,7 @@ use super::{
         Context,
         output::{Answer, Page},
     },
-    Whose, whoever_types,
+    Whose, whoever_types, with_database,
 };
 
 /// The floors hold for everybody; a path asks for more, never for less than they do.
@@ -79,7 +79,7 @@ impl What {
 
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let answer =
-        args.whose.with_database(context, async |db: TenantDb| set(&args, &db, context).await).await?;
+        with_database(&args.whose, context, async |db: TenantDb| set(&args, &db, context).await).await?;
     Ok(context.output.answer(&answer)?)
 }
 

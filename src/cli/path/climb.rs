@@ -18,7 +18,7 @@ use super::super::{
     Context,
     exit::{Exit, Failure},
     output::{Answer, Page, with_spinner},
-    policy::Whose,
+    tenant::Whose,
 };
 
 pub(super) const CERTIFY_EXAMPLES: &str = "Examples:

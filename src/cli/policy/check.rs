@@ -18,8 +18,9 @@ use super::{
         exit::Exit,
         output::{Answer, Page, Table},
         reading,
+        tenant::Whose,
     },
-    Whose, compile, read, surroundings,
+    compile, read, surroundings,
 };
 
 #[derive(Debug, clap::Args)]

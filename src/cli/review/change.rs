@@ -18,7 +18,7 @@ use super::{
         Context,
         exit::{Exit, Failure},
         output::{Answer, Page},
-        policy::Whose,
+        tenant::Whose,
     },
     refused,
     view::{Shown, fate_of_wish},

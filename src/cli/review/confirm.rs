@@ -12,7 +12,7 @@ use super::{
         Context,
         exit::Exit,
         output::{Answer, Page},
-        policy::Whose,
+        tenant::Whose,
     },
     change::{parse_set, person},
     refused,

@@ -14,7 +14,7 @@ use super::{
         Context,
         exit::Exit,
         output::{Answer, Page},
-        policy::Whose,
+        tenant::Whose,
     },
     refused,
 };

@@ -15,7 +15,7 @@ use super::{
         Context,
         exit::Exit,
         output::{Answer, Page, Table, Tone},
-        policy::Whose,
+        tenant::Whose,
     },
     change::person,
     refused,
