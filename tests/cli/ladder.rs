@@ -108,11 +108,14 @@ async fn a_path_is_probed_certified_by_a_second_person_and_lowered() {
     assert_eq!(bench.run(&lower).code, Some(4));
     bench.ok(&["path", "probe", "email"]);
     bench.file("hr.toml", &format!("{}# elsewhere\n", std::fs::read_to_string(&file).unwrap()));
-    let said = bench.run(&["connector", "sync", &file]).stderr;
+    let synced = bench.run(&["connector", "sync", &file, "--json"]);
     assert!(
-        said.contains("email was probed and is catalogued") && said.contains("tenure path probe email"),
-        "{said}"
+        synced.stderr.contains("email was probed and is catalogued")
+            && synced.stderr.contains("tenure path probe email"),
+        "{synced:#?}"
     );
+    let answer: serde_json::Value = serde_json::from_str(&synced.stdout).unwrap();
+    assert_eq!(answer["to_certify"], serde_json::json!(["email"]));
     assert_eq!(bench.json(&["path", "show", "email"])["path"]["state"], "catalogued");
     assert_eq!(bench.run(&["path", "lower", "email", "--to", "live"]).code, Some(2));
     assert_eq!(bench.run(&["path", "lower", "nobody", "--to", "probed"]).code, Some(3));

@@ -65,16 +65,17 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             if args.dry_run {
                 return would_sync(&tenant, &definition, &streams, context);
             }
-            if args.named.file().is_some() {
-                register(context, &db, &definition).await?;
-            }
+            let to_certify = match args.named.file() {
+                Some(_) => register(context, &db, &definition).await?,
+                None => Vec::new(),
+            };
             let ids = enqueue(control, &tenant, &definition, &streams, args.reset).await?;
             if args.detach {
-                context.output.answer(&Detached { connector: definition.name(), jobs: &ids })?;
+                context.output.answer(&Detached { connector: definition.name(), jobs: &ids, to_certify })?;
                 return Ok(Exit::Ok);
             }
             let results = wait(context, control, &tenant, &ids, args.timeout).await?;
-            let synced = Synced { tenant: tenant.name.to_string(), results };
+            let synced = Synced { tenant: tenant.name.to_string(), results, to_certify };
             context.output.answer(&synced)?;
             Ok(if synced.is_complete() { Exit::Ok } else { Exit::EndedBadly })
         })
@@ -204,6 +205,8 @@ pub(crate) fn print(results: &[SyncResult], page: &mut Page<'_>) -> io::Result<(
 struct Synced {
     tenant: String,
     results: Vec<SyncResult>,
+    /// Paths that the new definition has taken their certificate from.
+    to_certify: Vec<String>,
 }
 
 impl Synced {
@@ -229,6 +232,7 @@ impl Answer for Synced {
 struct Detached<'a> {
     connector: &'a str,
     jobs: &'a [JobId],
+    to_certify: Vec<String>,
 }
 
 impl Answer for Detached<'_> {
@@ -270,18 +274,20 @@ impl Answer for WouldSync {
     }
 }
 
-/// Registers the connector, and says what its new definition has taken back, and how it is won again.
+/// Registers the connector, and says which paths its new definition has taken the certificate from, and how it is won
+/// again.
 pub(crate) async fn register(
     context: &Context,
     db: &TenantDb,
     definition: &Definition,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<String>> {
     let tenant = &db.tenant().name;
-    for Fallen { path, from } in connector_registry::register(db, definition, context.actor()).await? {
+    let fallen = connector_registry::register(db, definition, context.actor()).await?;
+    for Fallen { path, from } in &fallen {
         context.output.say(&format!(
             "the path {path} was {from} and is catalogued: its connector is defined anew, which is another target; \
              `tenure path probe {path} --tenant {tenant}`, then `tenure path certify {path} --tenant {tenant}`"
         ));
     }
-    Ok(())
+    Ok(fallen.into_iter().map(|fallen| fallen.path).collect())
 }
