@@ -20,6 +20,7 @@ pub mod drift_check;
 mod environment;
 mod judges;
 pub mod nightly_baseline;
+pub mod policy_wish;
 pub mod probe;
 pub mod promotion_evaluation;
 pub mod readiness_scan;
@@ -104,6 +105,10 @@ pub const fn catalogue() -> &'static [Kind] {
             "reads all sources, decides over every path, tries the candidates, and reports; writes to no target",
             "{}",
         ),
+        Kind::of::<policy_wish::PolicyWish>(
+            "takes up what a path's autonomous candidate may write without a person; made by the night",
+            r#"{"path": "contact-email"}"#,
+        ),
         Kind::of::<probe::Probe>(
             "writes down what it does in the tenant's ledger: proves an installation under faults",
             r#"{"steps": 3, "pause_ms": 100}"#,
@@ -145,6 +150,7 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<connector_sync::ConnectorSync>()
         .with::<drift_check::DriftCheck>()
         .with::<nightly_baseline::NightlyBaseline>()
+        .with::<policy_wish::PolicyWish>()
         .with::<probe::Probe>()
         .with::<promotion_evaluation::PromotionEvaluation>()
         .with::<readiness_scan::ReadinessScan>()

@@ -1,16 +1,19 @@
 //! `nightly_baseline`: reads a tenant's sources, decides over what is there, tries the candidates, and says what a night
 //! has come to. Nothing is written to any target.
 //!
-//! A run is a chain of jobs of this kind, a stage each: syncs → decisions → shadow runs → evaluations → the report. A
-//! stage fans out into the jobs that it wants done and leaves the next stage to wait for them, so that no lease is held
-//! meanwhile; where there is nothing to wait for, the job goes on to the next stage itself. The next stage comes however
-//! its children ended: a source that is down costs its own stream, and the report names it, with its class.
+//! A run is a chain of jobs of this kind, a stage each: syncs → decisions → shadow runs → evaluations → wishes → the
+//! report. A stage fans out into the jobs that it wants done and leaves the next stage to wait for them, so that no lease
+//! is held meanwhile; where there is nothing to wait for, the job goes on to the next stage itself. The next stage comes
+//! however its children ended: a source that is down costs its own stream, and the report names it, with its class.
 //!
 //! A run belongs to the night, the day in UTC, on which it begins. A night may have several runs: each keeps its report,
 //! and the last one stands for the night. One chain of a tenant lives at a time.
 //!
 //! It holds no credential that can write: it opens the tenant's own database and nothing else, its children read sources
-//! or values that were frozen, and no [`connectors::Target`] is made here or in them.
+//! or values that were frozen, and no [`connectors::Target`] is made here or in them. Where a candidate is autonomous, the
+//! last of the children wishes ([`policy_wish`]): it makes rows in the tenant's own database of what the policy may write,
+//! and the report counts them. To plan and to send is the work of other jobs, with their own gates, credentials and
+//! receipts, and no run waits for it.
 
 mod decide;
 mod gather;
@@ -46,7 +49,7 @@ use crate::{
     connector_registry::{self, RegistryError},
     connector_sync::{self, ConnectorSync},
     environment::into_job_error,
-    promotion_evaluation, queue_of, shadow_run,
+    policy_wish, promotion_evaluation, queue_of, shadow_run,
 };
 
 /// The payload.
@@ -78,6 +81,8 @@ pub enum Stage {
     Decide,
     /// The gate is asked about every candidate.
     Evaluate,
+    /// What autonomous candidates may write is taken up.
+    TakeUp,
     /// All of it is gathered.
     Report,
 }
@@ -87,7 +92,8 @@ impl Stage {
         match self {
             Self::Sync => Self::Decide,
             Self::Decide => Self::Evaluate,
-            Self::Evaluate | Self::Report => Self::Report,
+            Self::Evaluate => Self::TakeUp,
+            Self::TakeUp | Self::Report => Self::Report,
         }
     }
 }
@@ -136,6 +142,7 @@ impl Night<'_> {
                     self.shadow_runs().await?
                 }
                 Stage::Evaluate => self.evaluations().await?,
+                Stage::TakeUp => self.wishes().await?,
                 Stage::Report => return self.end(&self.load(run).await?).await,
             };
             with = with.next();
@@ -208,6 +215,13 @@ impl Night<'_> {
     async fn evaluations(&self) -> Result<Vec<NewJob>, JobError> {
         let below_the_top = self.candidates().await?.into_iter().filter(|one| one.phase != Phase::Autonomous);
         let jobs = below_the_top.map(|one| promotion_evaluation::job(self.db.tenant(), &one.name));
+        jobs.collect::<Result<_, _>>().map_err(JobError::retry)
+    }
+
+    /// A job for each path whose candidate is autonomous. Whether it still is counts when the job runs.
+    async fn wishes(&self) -> Result<Vec<NewJob>, JobError> {
+        let alone = self.candidates().await?.into_iter().filter(|one| one.phase == Phase::Autonomous);
+        let jobs = alone.map(|one| policy_wish::job(self.db.tenant(), &one.definition.path));
         jobs.collect::<Result<_, _>>().map_err(JobError::retry)
     }
 

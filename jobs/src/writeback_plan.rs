@@ -9,7 +9,7 @@
 //! Refuses: to send. The writeback it enters goes the way of every other, with its gate, its intent and its read-back.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 
@@ -66,6 +66,17 @@ pub async fn take_up(
 /// Jobs for what is wanted and not planned yet, at most `limit`; those that live already are recognised by their key.
 pub async fn due(conn: &mut PgConnection, tenant: &Tenant, limit: i64) -> Result<Vec<NewJob>, JobError> {
     let due = wish::due(conn, limit).await.map_err(of_wish)?;
+    due.into_iter().map(|wish| job(tenant, wish).map_err(JobError::retry)).collect()
+}
+
+/// Of these, the ones of this path that policy alone wants.
+pub async fn due_of_policy(
+    conn: &mut PgConnection,
+    tenant: &Tenant,
+    path: &str,
+    limit: i64,
+) -> Result<Vec<NewJob>, JobError> {
+    let due = wish::due_of_policy(conn, path, limit).await.map_err(of_wish)?;
     due.into_iter().map(|wish| job(tenant, wish).map_err(JobError::retry)).collect()
 }
 

@@ -69,7 +69,7 @@ async fn a_night_is_run_and_shown_as_a_table_as_json_and_as_a_page() {
         (&"email".into(), &"unknown".into())
     );
     let text = bench.ok(&["baseline", "show"]);
-    assert!(text.contains("66.67 %") && text.contains("nothing was written to any target"), "{text}");
+    assert!(text.contains("66.67 %") && text.contains("the run wrote nothing to any target"), "{text}");
     assert!(text.contains("·············█"), "{text}");
 
     let page = bench.path("page.html");

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     enter::of_case,
     errand::{CORRECTION, Errand, Found, errand},
-    find::{Wish, due, find},
+    find::{Wish, due, due_of_policy, find, taken_up},
     settle::{hold, planned, refuse},
     take_up::take_up,
 };

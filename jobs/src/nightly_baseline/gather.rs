@@ -6,6 +6,7 @@ use governance::{
     candidate::{self, Candidate, SnapshotRecord},
     decision, path,
     promotion::Figures,
+    wish,
 };
 use queue::{Job, JobError, JobFilter, JobId, JobRecord, State};
 use serde::de::DeserializeOwned;
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     connector_sync::{self, ConnectorSync},
     environment::into_job_error,
+    policy_wish::PolicyWish,
     promotion_evaluation::PromotionEvaluation,
     shadow_run::ShadowRun,
 };
@@ -41,13 +43,14 @@ impl Night<'_> {
     pub(super) async fn gather(&self, run: &Run) -> Result<Report, JobError> {
         let syncs = self.bad::<ConnectorSync, _>(run, |it| (it.connector, it.stream)).await?;
         let shadows = self.bad::<ShadowRun, _>(run, |it| it.candidate).await?;
+        let wishes = self.bad::<PolicyWish, _>(run, |it| it.path).await?;
         let evaluations = self.bad::<PromotionEvaluation, _>(run, |it| it.candidate).await?;
 
         let mut read = self.db.read().await.map_err(into_job_error)?;
         let finished_at = decision::now(&mut read).await.map_err(judge)?;
         let synced = store::synced(&mut read, run.started_at).await.map_err(judge)?;
         let streams: Vec<_> = run.streams.iter().map(|planned| stream(planned, &synced, &syncs)).collect();
-        let paths = paths(&mut read, run).await?;
+        let paths = paths(&mut read, run, &wishes).await?;
         let mut candidates = Vec::new();
         let ran = store::ran(&mut read, run.started_at).await.map_err(judge)?;
         for one in candidate::list(&mut read, None).await.map_err(judge)? {
@@ -148,8 +151,13 @@ fn stream(
     }
 }
 
-async fn paths(conn: &mut PgConnection, run: &Run) -> Result<Vec<PathResult>, JobError> {
+async fn paths(
+    conn: &mut PgConnection,
+    run: &Run,
+    bad: &HashMap<String, Bad>,
+) -> Result<Vec<PathResult>, JobError> {
     let mut results = Vec::new();
+    let wanted = wish::taken_up(conn, run.started_at).await.map_err(judge)?;
     for path in path::list(conn).await.map_err(judge)? {
         let reached = store::reached(conn, run.job, &path).await.map_err(judge)?;
         // One that was made after the run had decided is tomorrow's.
@@ -157,10 +165,13 @@ async fn paths(conn: &mut PgConnection, run: &Run) -> Result<Vec<PathResult>, Jo
             continue;
         }
         let counts: PathCounts = reached.counted.counts;
+        let untaken = bad.get(&path.name).map(|bad| failed("taking up", bad));
+        let why: Vec<_> = reached.counted.why.into_iter().chain(untaken).collect();
         results.push(PathResult {
+            wanted: wanted.get(&path.name).copied().unwrap_or_default(),
             path: path.name,
             policy: reached.policy,
-            why: reached.counted.why,
+            why: (!why.is_empty()).then(|| why.join("; ")),
             issue_rate_bp: basis_points(counts.issues(), counts.records),
             counts,
         });
@@ -174,12 +185,7 @@ fn result(
     snapshot: Option<&SnapshotRecord>,
     bad: &[(&str, Option<&Bad>)],
 ) -> CandidateResult {
-    let told = |(what, bad): &(&str, Option<&Bad>)| {
-        let Bad { class, why, .. } = (*bad)?;
-        let class = class.as_deref().map(|class| format!(" ({class})")).unwrap_or_default();
-        Some(format!("{what} failed{class}: {why}"))
-    };
-    let why: Vec<_> = bad.iter().filter_map(told).collect();
+    let why: Vec<_> = bad.iter().filter_map(|(what, bad)| Some(failed(what, (*bad)?))).collect();
     CandidateResult {
         candidate: one.name.clone(),
         path: one.definition.path.clone(),
@@ -189,6 +195,11 @@ fn result(
         evaluation: snapshot.map(evaluated),
         why: (!why.is_empty()).then(|| why.join("; ")),
     }
+}
+
+fn failed(what: &str, Bad { class, why, .. }: &Bad) -> String {
+    let class = class.as_deref().map(|class| format!(" ({class})")).unwrap_or_default();
+    format!("{what} failed{class}: {why}")
 }
 
 fn evaluated(snapshot: &SnapshotRecord) -> Evaluated {

@@ -80,8 +80,11 @@ pub struct PathResult {
     pub path: String,
     /// The version of its policy; none if it has none that could be applied.
     pub policy: Option<i32>,
-    /// Why its policy could not be applied.
+    /// Why its policy could not be applied, or what it may write alone not be taken up.
     pub why: Option<String>,
+    /// Changes that policy alone has wanted tonight: what an autonomous candidate may write without a person.
+    #[serde(default)]
+    pub wanted: u64,
     /// Records with an issue, of ten thousand; none without records.
     pub issue_rate_bp: Option<u64>,
     /// What was counted.

@@ -204,6 +204,7 @@ mod tests {
         let path = PathResult {
             path: "email".to_owned(),
             policy: Some(1),
+            wanted: 0,
             why: None,
             issue_rate_bp: basis_points(fix, records),
             counts,

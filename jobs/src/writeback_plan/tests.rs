@@ -1,6 +1,6 @@
 //! From a word, or from a policy alone, to a writeback: once, and only while everything is as it was judged.
 
-mod alone;
+pub(crate) mod alone;
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::*;
 use crate::{
     testing::{Stage, Subject, battery},
-    writeback::tests::house::{House, furnish_postgres, one, run},
+    writeback::tests::house::{House, OPEN_GATE, furnish_postgres, one, run},
 };
 
 /// What the syncs have brought of the target's rows, and what the rules said of them; of the first two a person was
@@ -42,7 +42,7 @@ const WISHES: &str = "select string_agg(concat_ws(' ', d.key, w.state, w.reason,
         order by d.key)
     from tenant.wish w join tenant.decision d on d.id = w.decision left join tenant.writeback b on b.id = w.writeback";
 
-async fn furnish(stage: &Stage) {
+pub(crate) async fn furnish(stage: &Stage) {
     run(&mut stage.tenant_connection().await, RECORDS).await;
 }
 

@@ -9,7 +9,7 @@ use jobs::nightly_baseline::{
 
 use super::{
     chart::{self, Column, Frame},
-    view::{gate, percent, points},
+    view::{gate, percent, points, wants},
 };
 
 /// Text between tags or in a quoted attribute.
@@ -57,7 +57,7 @@ fn write(to: &mut String, tenant: &str, window: &Window) -> fmt::Result {
 <body>
 <main>
 <h1>Baseline of {tenant}</h1>
-<p>{from} to {last}, days in UTC. Nothing was written to any target.</p>
+<p>{from} to {last}, days in UTC. These runs wrote nothing to any target.</p>
 "#,
         STYLE = include_str!("page.css")
     )?;
@@ -97,6 +97,9 @@ fn body(to: &mut String, window: &Window, latest: &Report) -> fmt::Result {
 fn standing(to: &mut String, latest: &Report) -> fmt::Result {
     let (class, at) = (latest.outcome.name(), latest.finished_at.format("%F %H:%M UTC"));
     write!(to, r#"<p>Last run: <strong class="{class}">{class}</strong>, {at}.</p>"#)?;
+    for path in latest.paths.iter().filter(|path| path.wanted > 0) {
+        write!(to, "\n<p>{}.</p>", Text(&wants(path)))?;
+    }
     let failures = latest.failures();
     if failures.is_empty() {
         return to.write_str("\n");

@@ -18,7 +18,7 @@ pub(crate) fn report(page: &mut Page<'_>, tenant: &str, report: &Report) -> io::
     let (from, to) = (report.started_at.format(AT), report.finished_at.format(AT));
     let what = format!(": the baseline of {tenant} in the night of {}, {from} to {to} UTC", report.night);
     page.toned_line(tone, report.outcome.name(), what)?;
-    page.line("nothing was written to any target")?;
+    page.line("the run wrote nothing to any target")?;
     page.blank()?;
     streams(page, &report.streams)?;
     page.blank()?;
@@ -74,7 +74,19 @@ fn paths(page: &mut Page<'_>, paths: &[PathResult]) -> io::Result<()> {
     for path in paths.iter().filter(|path| path.policy.is_none() && path.why.is_none()) {
         page.line(format_args!("{} has no policy: `tenure policy add FILE`", path.path))?;
     }
+    for path in paths.iter().filter(|path| path.wanted > 0) {
+        page.line(wants(path))?;
+    }
     rules(page, paths)
+}
+
+/// What policy alone wants of a path.
+pub(super) fn wants(path: &PathResult) -> String {
+    let changes = if path.wanted == 1 { "1 change is" } else { &format!("{} changes are", path.wanted) };
+    format!(
+        "{changes} wanted on {} by policy alone: `tenure writeback list` shows what becomes of them",
+        path.path
+    )
 }
 
 fn rules(page: &mut Page<'_>, paths: &[PathResult]) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! Wishes as they stand.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -68,4 +70,36 @@ pub async fn due(conn: &mut PgConnection, limit: i64) -> Result<Vec<WishId>, Wis
         limit,
     );
     Ok(ids.fetch_all(conn).await?)
+}
+
+/// Of these, the ones of this path that policy alone wants.
+pub async fn due_of_policy(
+    conn: &mut PgConnection,
+    path: &str,
+    limit: i64,
+) -> Result<Vec<WishId>, WishError> {
+    let ids = sqlx::query_scalar!(
+        r#"-- wish.due_of_policy
+        select w.decision as "id: WishId" from tenant.wish w
+        join tenant.decision d on d.id = w.decision join tenant.path p on p.id = d.path
+        where w.state = 'due' and w.review_case is null and p.name = $1 order by w.decision limit $2"#,
+        path,
+        limit,
+    );
+    Ok(ids.fetch_all(conn).await?)
+}
+
+/// How many changes policy alone has wanted since then, by path.
+pub async fn taken_up(
+    conn: &mut PgConnection,
+    since: DateTime<Utc>,
+) -> Result<BTreeMap<String, u64>, WishError> {
+    let rows = sqlx::query!(
+        r#"-- wish.taken_up
+        select p.name, count(*) as "taken!" from tenant.wish w
+        join tenant.decision d on d.id = w.decision join tenant.path p on p.id = d.path
+        where w.review_case is null and w.wished_at >= $1 group by p.name"#,
+        since,
+    );
+    Ok(rows.fetch_all(conn).await?.into_iter().map(|row| (row.name, row.taken.cast_unsigned())).collect())
 }

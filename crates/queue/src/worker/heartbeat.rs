@@ -21,7 +21,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(shared: Arc<Shared>, drained: CancellationToken) {
-    let mut heart = Heart { conn: shared.dedicated("renew"), seen_at: Instant::now(), is_charged: false, shared };
+    let mut heart =
+        Heart { conn: shared.dedicated("renew"), seen_at: Instant::now(), is_charged: false, shared };
     let (nudge, renew_all) = (heart.shared.held.nudge(), heart.shared.held.renew_all());
     let tick = TICK.min(heart.shared.options.heartbeat / 4);
     loop {

@@ -44,6 +44,10 @@ insert into tenant.candidate (name, path, digest, definition, phase, generation,
 values ('cleaner', 'email', sha256('{}'), '{}', 'assist', 1, sha256(''), gen_random_uuid());
 set session_replication_role = default";
 
+/// The gate of the class asks for nobody.
+pub(crate) const OPEN_GATE: &str =
+    "insert into governance.gate (class, persons, window_secs) values ('writeback.email_format', 0, 86400)";
+
 pub(crate) struct House {
     pub(crate) stage: Stage,
     pub(crate) server: Option<Arc<Server>>,
@@ -159,10 +163,7 @@ impl House {
 
     /// The gate of the class asks for nobody.
     pub(crate) async fn open_gate(&self) {
-        self.inside(
-            "insert into governance.gate (class, persons, window_secs) values ('writeback.email_format', 0, 86400)",
-        )
-        .await;
+        self.inside(OPEN_GATE).await;
     }
 
     /// Runs the job of a writeback to its rest, which is a good one.
