@@ -2,15 +2,17 @@
 //!
 //! The form is that of C2SP's `tlog-checkpoint` and `signed-note`, with two extension lines, `head` and `at`:
 //! origin, size, Merkle root, extensions, an empty line, and a line per signature. Signatures are Ed25519; keys are in
-//! the text forms of `signed-note`.
+//! the text forms of `signed-note`. Other texts are signed in the same way ([`SignedText`]).
 
 #[cfg(test)]
 mod tests;
+mod text;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
+pub use self::text::SignedText;
 use crate::Hash;
 
 /// A note is at most so long.
@@ -25,17 +27,17 @@ const SIGNATURE: &str = "\u{2014} ";
 /// Why a note or a key is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
-    /// The text is no checkpoint.
-    #[error("this is no checkpoint: {0}")]
+    /// The text is no signed note, or another's than was to be read.
+    #[error("this is no such note: {0}")]
     Malformed(&'static str),
     /// The text is no key.
     #[error("this is no Ed25519 key in the form of a signed note")]
     Key,
     /// No signature of this key is on the note.
-    #[error("the checkpoint is not signed by {0}")]
+    #[error("the note is not signed by {0}")]
     NotSigned(String),
     /// The signature is another text's.
-    #[error("the signature of {0} does not fit the checkpoint")]
+    #[error("the signature of {0} does not fit the text")]
     BadSignature(String),
 }
 
@@ -91,43 +93,20 @@ fn hash(text: &str) -> Result<Hash, NoteError> {
 pub struct Note {
     /// What it says.
     pub checkpoint: Checkpoint,
-    /// Key name, key hash and signature of each line.
-    signatures: Vec<(String, [u8; 4], [u8; 64])>,
+    signed: SignedText,
 }
 
 impl Note {
     /// Reads a note. Signatures are not checked.
     pub fn parse(note: &str) -> Result<Self, NoteError> {
-        if note.len() > NOTE_BYTES_MAX {
-            return Err(NoteError::Malformed("it is too long"));
-        }
-        let (text, signed) = note.rsplit_once("\n\n").ok_or(NoteError::Malformed("it has no signatures"))?;
-        let checkpoint = Checkpoint::from_text(&format!("{text}\n"))?;
-        if signed.is_empty() || !signed.ends_with('\n') {
-            return Err(NoteError::Malformed("its last line does not end"));
-        }
-        let signatures = signed.lines().map(signature).collect::<Result<_, _>>()?;
-        Ok(Self { checkpoint, signatures })
+        let signed = SignedText::parse(note)?;
+        Ok(Self { checkpoint: Checkpoint::from_text(signed.text())?, signed })
     }
 
     /// Checks the signature of this key.
     pub fn check(&self, key: &PublicKey) -> Result<(), NoteError> {
-        let ours = |(name, hash, _): &&(String, [u8; 4], [u8; 64])| *name == key.name && *hash == key.hash();
-        let found = self.signatures.iter().find(ours);
-        let (_, _, bytes) = found.ok_or_else(|| NoteError::NotSigned(key.name.clone()))?;
-        let signature = Signature::from_bytes(bytes);
-        let checked = key.key.verify_strict(self.checkpoint.text().as_bytes(), &signature);
-        checked.map_err(|_| NoteError::BadSignature(key.name.clone()))
+        self.signed.check(key)
     }
-}
-
-fn signature(line: &str) -> Result<(String, [u8; 4], [u8; 64]), NoteError> {
-    let malformed = NoteError::Malformed("a signature's line is not one");
-    let (name, encoded) =
-        line.strip_prefix(SIGNATURE).and_then(|rest| rest.split_once(' ')).ok_or(malformed.clone())?;
-    let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| malformed.clone())?;
-    let (hash, rest) = bytes.split_first_chunk::<4>().ok_or(malformed.clone())?;
-    Ok((name.to_owned(), *hash, rest.try_into().map_err(|_| malformed)?))
 }
 
 /// A key that signatures are checked with.
@@ -209,7 +188,13 @@ impl SecretKey {
     /// The checkpoint as a signed note.
     #[must_use]
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
-        let text = checkpoint.text();
+        self.sign_text(&checkpoint.text())
+    }
+
+    /// A text of whole lines as a signed note. Whoever signs sees to it that texts of different meaning differ: each but
+    /// a checkpoint begins with a line that says what it is, and no other has a checkpoint's five lines.
+    #[must_use]
+    pub fn sign_text(&self, text: &str) -> String {
         let signature = self.key.sign(text.as_bytes()).to_bytes();
         let signature = BASE64_STANDARD.encode([self.public().hash().as_slice(), &signature].concat());
         format!("{text}\n{SIGNATURE}{} {signature}\n", self.name)

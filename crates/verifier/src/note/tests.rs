@@ -54,3 +54,14 @@ fn texts_that_mean_the_same_in_other_bytes_are_refused() {
         assert!(Note::parse(&note.replacen(from, to, 1)).is_err(), "{to:?}");
     }
 }
+
+#[test]
+fn any_text_is_signed_and_none_passes_for_a_checkpoint() {
+    let text = "tenure.certificate.v1\n{\"deletion\":\"7\"}\n";
+    let note = key().sign_text(text);
+    let signed = SignedText::parse(&note).unwrap();
+    assert_eq!((signed.text(), signed.check(&key().public())), (text, Ok(())));
+    assert!(Note::parse(&note).is_err());
+    let other = SignedText::parse(&note.replace("\"7\"", "\"8\"")).unwrap();
+    assert_eq!(other.check(&key().public()), Err(NoteError::BadSignature("tenure".to_owned())));
+}
