@@ -96,6 +96,9 @@ pub(crate) struct Database {
 pub(crate) struct Tenants {
     pub(crate) password_key_file: Option<PathBuf>,
     pub(crate) backends_max: usize,
+    pub(crate) deletion_cooling_off: Duration,
+    pub(crate) tombstone_folder: Option<PathBuf>,
+    pub(crate) backup_days: Option<u32>,
 }
 
 /// The section `audit`: both or neither.

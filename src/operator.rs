@@ -7,6 +7,7 @@
 //! The one way from commands to the engine's verbs; `tests/architecture.rs` looks for others.
 
 mod actor;
+mod deletion;
 mod job;
 mod queue;
 mod schedule;

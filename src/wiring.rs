@@ -18,9 +18,10 @@ use database::{
     passwords::{self, DerivedPasswords, PasswordError, PasswordSource},
     provision::{self, Provisioner},
     tenant::{Limits, Scope, TenantDatabases, TenantDb},
+    tombstone::Tombstones,
 };
 use governance::checkpoint::{self, CheckpointError};
-use jobs::{Environment, audit_checkpoint::Checkpoints};
+use jobs::{Environment, audit_checkpoint::Checkpoints, tenant_delete::Deletions};
 use queue::{Queue, Retention, Worker, WorkerOptions};
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -46,6 +47,9 @@ const KEY_FILE: &str = "tenant.key";
 /// The key that signs checkpoints, and where they go, in the data folder, where neither is configured.
 const SIGNING_KEY_FILE: &str = "audit.key";
 const CHECKPOINT_FOLDER: &str = "checkpoints";
+
+/// Where tombstones go in the data folder, where no folder is configured.
+const TOMBSTONE_FOLDER: &str = "tombstones";
 
 /// What to do about a schema that lags behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +183,10 @@ impl Control {
         let checkpoints = self.has_checkpoints().then(|| self.checkpoints()).transpose()?;
         let (queue, region) = (self.queue.clone(), self.region().clone());
         let environment = Environment::new(queue, tenants.clone(), provisioner.clone(), region, checkpoints);
+        let environment = match self.deletions()? {
+            Some(deletions) => environment.deleting(deletions),
+            None => environment,
+        };
         let options = self.worker_options(queues);
         let started = Worker::start(self.direct().clone(), jobs::registry(environment), options).await;
         started.context("while starting a worker")
@@ -187,9 +195,10 @@ impl Control {
     fn worker_options(&self, queues: Vec<String>) -> WorkerOptions {
         let settings = &self.config.worker;
         let configured = [queues, settings.queues.clone()].into_iter().find(|queues| !queues.is_empty());
+        let region = self.region();
+        let usual = || vec![jobs::queue_of(region), jobs::deletions_of(region), jobs::OPERATIONS.to_owned()];
         WorkerOptions {
-            queues: configured
-                .unwrap_or_else(|| vec![jobs::queue_of(self.region()), jobs::OPERATIONS.to_owned()]),
+            queues: configured.unwrap_or_else(usual),
             slots: settings.slots,
             lease: settings.lease,
             heartbeat: settings.heartbeat,
@@ -213,10 +222,14 @@ impl Control {
         let tenants = TenantDatabases::new(pool, self.server.control().clone(), passwords.clone(), limits)
             .witnessed_by(Arc::new(denials));
         let provisioner = Provisioner::new(self.server.admin().clone(), passwords);
+        let (tenants, provisioner) = match self.tombstones()? {
+            Some(tombstones) => (tenants.heeding(tombstones.clone()), provisioner.heeding(tombstones)),
+            None => (tenants, provisioner),
+        };
         Ok(self.tenants.get_or_init(|| (tenants, provisioner)))
     }
 
-    fn passwords(&self) -> anyhow::Result<Arc<dyn PasswordSource>> {
+    pub(crate) fn passwords(&self) -> anyhow::Result<Arc<dyn PasswordSource>> {
         let path = match &self.config.tenants.password_key_file {
             Some(path) => path.clone(),
             None => own_key_file(&self.data_folder()?)?,
@@ -243,6 +256,28 @@ impl Control {
         let folder = self.data_folder()?;
         let key = checkpoint::read_key_file(&own_signing_key(&folder)?)?;
         Ok(Checkpoints::new(key, folder.join(CHECKPOINT_FOLDER)))
+    }
+
+    /// The tombstones of deleted tenants: as configured, else on this machine; in production nowhere else.
+    pub(crate) fn tombstones(&self) -> anyhow::Result<Option<Tombstones>> {
+        if let Some(folder) = &self.config.tenants.tombstone_folder {
+            // Not made if it is absent: it may lie where nothing is mounted, and an empty one would know of nobody.
+            return Ok(Some(Tombstones::of(folder.clone())));
+        }
+        if self.config.environment == config::Environment::Production {
+            return Ok(None);
+        }
+        let folder = self.data_folder()?.join(TOMBSTONE_FOLDER);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("while making the folder {}", folder.display()))?;
+        Ok(Some(Tombstones::of(folder)))
+    }
+
+    /// What a deletion leaves and sweeps on this machine; none if there is no place for tombstones.
+    pub(crate) fn deletions(&self) -> anyhow::Result<Option<Deletions>> {
+        let Some(tombstones) = self.tombstones()? else { return Ok(None) };
+        let backup_days = self.config.tenants.backup_days;
+        Ok(Some(Deletions::new(tombstones, self.data_folder().ok(), backup_days)))
     }
 
     /// The folder for what belongs to this machine.

@@ -6,6 +6,7 @@ mod baseline;
 mod bulk;
 mod candidate;
 mod connector;
+mod deletion;
 mod dev;
 mod exits;
 mod explain;

@@ -120,7 +120,7 @@ async fn of_platform(
 }
 
 async fn make(conn: &mut PgConnection, checkpoints: &Checkpoints) -> Result<(String, Made), JobError> {
-    approval::sweep(conn, LAPSED_MAX).await.map_err(unswept)?;
+    approval::sweep(conn, LAPSED_MAX).await.map_err(of_approval)?;
     let made = checkpoint::make(conn, checkpoints.key()).await.map_err(failed)?;
     let head = audit::head(conn).await.map_err(JobError::retry)?;
     Ok((head.origin, made))
@@ -134,14 +134,14 @@ async fn committed(conn: &mut PgConnection) -> Result<(String, Made), JobError> 
     Ok((head.origin, made))
 }
 
-async fn store(checkpoints: &Checkpoints, origin: String, made: Made) -> Result<(), JobError> {
+pub(crate) async fn store(checkpoints: &Checkpoints, origin: String, made: Made) -> Result<(), JobError> {
     let folder = checkpoints.folder().clone();
     let stored = tokio::task::spawn_blocking(move || checkpoint::store(&folder, &origin, &made)).await;
     stored.map_err(JobError::retry)?.map_err(JobError::retry).map(drop)
 }
 
 /// A chain that was tampered with needs a person, and no second try.
-fn failed(error: CheckpointError) -> JobError {
+pub(crate) fn failed(error: CheckpointError) -> JobError {
     match &error {
         CheckpointError::Database(cause) => match database::classify(cause) {
             database::Class::Transient => JobError::retry(error),
@@ -151,7 +151,7 @@ fn failed(error: CheckpointError) -> JobError {
     }
 }
 
-fn unswept(error: ApprovalError) -> JobError {
+pub(crate) fn of_approval(error: ApprovalError) -> JobError {
     match error {
         ApprovalError::Database(cause) | ApprovalError::Audit(AuditError::Database(cause)) => {
             into_job_error(cause.into())

@@ -69,6 +69,7 @@ fn why(error: &TenantError) -> &'static str {
         TenantError::NoSuchTenant(_) => "no_such_tenant",
         TenantError::OtherRegion { .. } => "other_region",
         TenantError::NotActive { .. } => "not_active",
+        TenantError::Tombstone(_) => "tombstone",
         TenantError::OtherDatabase { .. } => "other_database",
         _ => "other",
     }

@@ -12,6 +12,7 @@ use queue::{Attempt, FailureClass, JobError, Queue};
 
 use crate::audit_checkpoint::Checkpoints;
 use crate::judges::Judges;
+use crate::tenant_delete::Deletions;
 
 /// Cheap to clone; one per worker.
 #[derive(Clone)]
@@ -23,6 +24,7 @@ struct Inner {
     provisioner: Provisioner,
     region: Region,
     checkpoints: Option<Checkpoints>,
+    deletions: Option<Deletions>,
     judges: Arc<dyn Judges>,
     #[cfg(test)]
     fault: crate::testing::Fault,
@@ -44,6 +46,7 @@ impl Environment {
             provisioner,
             region,
             checkpoints,
+            deletions: None,
             #[cfg(not(test))]
             judges: Arc::new(crate::judges::BuiltIn),
             #[cfg(test)]
@@ -51,6 +54,17 @@ impl Environment {
             #[cfg(test)]
             fault: crate::testing::Fault::default(),
         }))
+    }
+
+    /// The same, able to delete tenants: this is where what is left of one goes, and what else is swept.
+    ///
+    /// # Panics
+    /// When it was cloned before.
+    #[must_use]
+    pub fn deleting(mut self, deletions: Deletions) -> Self {
+        let inner = Arc::get_mut(&mut self.0).expect("it is told before it is handed out");
+        inner.deletions = Some(deletions);
+        self
     }
 
     /// The queue, for jobs that enqueue others.
@@ -64,12 +78,26 @@ impl Environment {
         &*self.0.judges
     }
 
+    /// Where this process runs: it opens no database of another region.
+    pub(crate) fn region(&self) -> &Region {
+        &self.0.region
+    }
+
     pub(crate) fn provisioner(&self) -> &Provisioner {
         &self.0.provisioner
     }
 
     pub(crate) fn checkpoints(&self) -> Option<&Checkpoints> {
         self.0.checkpoints.as_ref()
+    }
+
+    pub(crate) fn deletions(&self) -> Option<&Deletions> {
+        self.0.deletions.as_ref()
+    }
+
+    /// The tenant's database as an operator's request has it: for what a job asks of a tenant that it does not run for.
+    pub(crate) async fn as_request(&self, tenant: TenantId) -> Result<TenantDb, TenantError> {
+        self.0.tenants.open(Scope::of_request(tenant, self.0.region.clone())).await
     }
 
     /// The tenant that the attempt runs for.

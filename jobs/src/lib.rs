@@ -19,6 +19,7 @@ pub mod denial;
 pub mod drift_check;
 mod environment;
 mod judges;
+pub mod measure;
 pub mod nightly_baseline;
 pub mod policy_wish;
 pub mod probe;
@@ -27,6 +28,7 @@ pub mod readiness_scan;
 pub mod shadow_run;
 pub mod standing;
 pub mod target_capability;
+pub mod tenant_delete;
 pub mod tenant_provision;
 #[cfg(test)]
 mod testing;
@@ -125,6 +127,11 @@ pub const fn catalogue() -> &'static [Kind] {
             "tries a candidate on cases that people have judged, without effect",
             r#"{"candidate": "email-rules-2"}"#,
         ),
+        Kind::of::<tenant_delete::TenantDelete>(
+            "deletes a tenant for good, step by step, and signs a certificate; made by `tenant delete`",
+            r#"{"deletion": "7"}"#,
+        )
+        .for_the_platform(),
         Kind::of::<tenant_provision::TenantProvision>(
             "makes a tenant's role and database and brings them up to date",
             "{}",
@@ -155,6 +162,7 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<promotion_evaluation::PromotionEvaluation>()
         .with::<readiness_scan::ReadinessScan>()
         .with::<shadow_run::ShadowRun>()
+        .with::<tenant_delete::TenantDelete>()
         .with::<tenant_provision::TenantProvision>()
         .with::<writeback::Writeback>()
         .with::<writeback_plan::WritebackPlan>()
@@ -174,6 +182,13 @@ fn describe(error: &dyn std::error::Error) -> String {
 /// The queue of operators' work on other jobs, such as a bulk operation: it may not stand in line behind the very jobs
 /// that it is to cancel, nor rest because their queue is paused. Workers of every region claim from it.
 pub const OPERATIONS: &str = "operations";
+
+/// The queue in which deletions of a region's tenants wait: apart from its other jobs, since few may run at once. Workers
+/// of that region claim from it. No region is called so: its name has no slash.
+#[must_use]
+pub fn deletions_of(region: &database::control::Region) -> String {
+    format!("{region}/deletions")
+}
 
 /// The queue in which jobs of a region wait: only workers of that region claim from it.
 #[must_use]

@@ -15,6 +15,7 @@ use database::{
     provision::Provisioner,
     tenant::{Claim, Limits, Scope, TenantDatabases, TenantDb},
     testing::TestDatabase,
+    tombstone::Tombstones,
 };
 use futures_util::{StreamExt, future::BoxFuture};
 use queue::{JobId, JobRecord, NewJob, Queue, RetryRefused, State, Worker, WorkerOptions};
@@ -27,7 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use verifier::note::SecretKey;
 
-use crate::{Environment, audit_checkpoint::Checkpoints, environment::When, registry};
+use crate::{
+    Environment, audit_checkpoint::Checkpoints, deletions_of, environment::When, registry,
+    tenant_delete::Deletions,
+};
 
 /// What happens at a boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +113,10 @@ pub(crate) struct Stage {
     pub tenants: TenantDatabases,
     pub provisioner: Provisioner,
     pub checkpoints: Checkpoints,
+    pub deletions: Deletions,
     passwords: Arc<DerivedPasswords>,
-    _keys: tempfile::TempDir,
+    /// Keys, checkpoints, tombstones, and the data folder.
+    pub folder: tempfile::TempDir,
 }
 
 impl Stage {
@@ -130,8 +136,14 @@ impl Stage {
         let provisioner = Provisioner::new(database.options(), passwords.clone());
         let signing = SecretKey::from_seed("stage", &[1; 32]).unwrap();
         let checkpoints = Checkpoints::new(signing, keys.path().join("checkpoints"));
+        let (tombstones, data) = (keys.path().join("tombstones"), keys.path().join("data folder"));
+        for folder in [&tombstones, &data] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let deletions = Deletions::new(Tombstones::of(tombstones), Some(data), Some(35));
         let queue = Queue::new(pool);
-        Self { database, queue, tenant, tenants, provisioner, checkpoints, passwords, _keys: keys }
+        let folder = keys;
+        Self { database, queue, tenant, tenants, provisioner, checkpoints, deletions, passwords, folder }
     }
 
     pub(crate) async fn provisioned() -> Self {
@@ -146,10 +158,14 @@ impl Stage {
         let options = self.database.options();
         let pool = PgPoolOptions::new().max_connections(8).connect_lazy_with(options.clone());
         let passwords = self.passwords.clone();
+        let tombstones = self.deletions.tombstones();
         let tenants =
-            TenantDatabases::new(pool.clone(), options.clone(), passwords.clone(), Limits::default());
-        let provisioner = Provisioner::new(options, passwords);
-        Environment::new(Queue::new(pool), tenants, provisioner, region(), Some(self.checkpoints.clone()))
+            TenantDatabases::new(pool.clone(), options.clone(), passwords.clone(), Limits::default())
+                .heeding(tombstones.clone());
+        let provisioner = Provisioner::new(options, passwords).heeding(tombstones.clone());
+        let checkpoints = Some(self.checkpoints.clone());
+        Environment::new(Queue::new(pool), tenants, provisioner, region(), checkpoints)
+            .deleting(self.deletions.clone())
     }
 
     /// A connection to the tenant's database as its owner.
@@ -178,7 +194,7 @@ impl Stage {
     /// Starts a worker in a runtime of its own, so that it can be killed with everything it runs.
     pub(crate) fn worker(&self, environment: Environment) -> Process {
         let options = WorkerOptions {
-            queues: vec![region().to_string()],
+            queues: vec![region().to_string(), deletions_of(&region())],
             slots: 4,
             poll_max: Duration::from_millis(50),
             ..WorkerOptions::default()

@@ -1,7 +1,8 @@
-//! `tenure bench`: how fast the engine is on the configured database, beside what that database could do at most; and what
-//! the audit chain costs.
+//! `tenure bench`: how fast the engine is on the configured database, beside what that database could do at most; what
+//! the audit chain costs, and how fast tenants come and go.
 
 mod audit;
+mod tenants;
 
 use std::io;
 
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Queue(Args),
     /// Measure appends to audit chains beside plain inserts, and the verifier
     Audit(audit::Args),
+    /// Measure how many tenants a minute are provisioned, and deleted with everything
+    Tenants(tenants::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,6 +68,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
             Ok(Exit::Ok)
         }
         Command::Audit(args) => audit::run(args, context).await,
+        Command::Tenants(args) => tenants::run(args, context).await,
     }
 }
 

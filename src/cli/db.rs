@@ -155,7 +155,8 @@ async fn status(context: &Context, control: &Control) -> anyhow::Result<Exit> {
     }
     if is_migrated {
         let newest = migrate::newest_of_tenant();
-        for tenant in control::list(&mut conn).await? {
+        let tenants = control::list(&mut conn).await?;
+        for tenant in tenants.into_iter().filter(|tenant| !control::deletion::is_doomed(tenant.state)) {
             let version = tenant.schema_version.unwrap_or(0);
             schemas.push(SchemaStatus {
                 schema: format!("tenant {}", tenant.name),

@@ -7,7 +7,7 @@ use std::{error::Error, process::ExitCode};
 use connectors::{DefinitionError, ErrorClass, SourceError};
 use database::{
     Class, connect::ConnectError, control::ControlError, embedded::EmbeddedError, migrate::MigrateError,
-    passwords::PasswordError, tenant::TenantError,
+    passwords::PasswordError, tenant::TenantError, tombstone::TombstoneError,
 };
 use governance::writeback::{Refusal, WritebackError};
 use governance::{
@@ -21,6 +21,7 @@ use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
 use jobs::{
     connector_registry::RegistryError,
     target_capability::ProbeError,
+    tenant_delete::RequestError,
     writeback::{LookError, PlanError},
 };
 use queue::{
@@ -177,6 +178,7 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_migrate))
         .or_else(|| error.downcast_ref().and_then(of_worker))
         .or_else(|| error.downcast_ref().and_then(of_tenant))
+        .or_else(|| error.downcast_ref().and_then(of_deletion))
         .or_else(|| error.downcast_ref().and_then(of_registry))
         .or_else(|| error.downcast_ref().and_then(of_checkpoint))
         .or_else(|| error.downcast_ref().and_then(of_receipt))
@@ -313,7 +315,10 @@ fn of_bulk_refused(error: &BulkRefused) -> Option<Exit> {
 
 fn of_control(error: &ControlError) -> Option<Exit> {
     match error {
-        ControlError::BadName(_) | ControlError::BadRegion(_) => Some(Exit::Usage),
+        ControlError::BadName(_)
+        | ControlError::BadRegion(_)
+        | ControlError::BadReason
+        | ControlError::HoldIsOver => Some(Exit::Usage),
         ControlError::NoSuchTenant(_) => Some(Exit::NotFound),
         ControlError::OtherRegion { .. } | ControlError::WrongState { .. } => Some(Exit::Refused),
         ControlError::UnknownState(_) => Some(Exit::Configuration),
@@ -340,9 +345,22 @@ fn of_tenant(error: &TenantError) -> Option<Exit> {
     match error {
         TenantError::NoSuchTenant(_) => Some(Exit::NotFound),
         TenantError::OtherRegion { .. } | TenantError::NotActive { .. } => Some(Exit::Refused),
+        TenantError::Tombstone(TombstoneError::Buried { .. }) => Some(Exit::Refused),
+        TenantError::Tombstone(TombstoneError::Unreadable { .. }) => Some(Exit::Configuration),
         TenantError::OtherDatabase { .. } => Some(Exit::Configuration),
         TenantError::Password(_) | TenantError::Control(_) | TenantError::Database(_) => None,
         other => Some(of_class(other.class())),
+    }
+}
+
+/// The others' sources have a say.
+fn of_deletion(error: &RequestError) -> Option<Exit> {
+    match error {
+        RequestError::Held { .. }
+        | RequestError::Nothing
+        | RequestError::TooLate(_)
+        | RequestError::Unclassified(_) => Some(Exit::Refused),
+        _ => None,
     }
 }
 

@@ -1,14 +1,21 @@
-//! `tenure tenant create|list|show|freeze|thaw`.
+//! `tenure tenant create|list|show|freeze|thaw|hold|release|delete|certificate`.
 
+mod certificate;
+mod delete;
 mod find;
 mod freeze;
+mod hold;
 mod whose;
 
 use std::io;
 
 use anyhow::Context as _;
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use database::control::{self, Region, Tenant, TenantName, TenantState};
+use database::control::{
+    self, Region, Tenant, TenantName, TenantState,
+    deletion::{self, Deletion},
+};
 use queue::{JobId, JobRecord, State};
 use serde::Serialize;
 
@@ -66,9 +73,43 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Place a legal hold: as long as it is in force the tenant cannot be deleted
+    Hold {
+        /// Its name
+        name: TenantName,
+        /// Why; stays with the tenant, for those who want to delete it
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Until when, such as 2027-01-01T00:00:00Z [default: until it is released]
+        #[arg(long, value_name = "TIME")]
+        until: Option<DateTime<Utc>>,
+        /// Say what would be done and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Release a legal hold
+    Release {
+        /// Its name
+        name: TenantName,
+        /// Which hold, by its number [default: the only one]
+        #[arg(long, value_name = "N")]
+        hold: Option<i64>,
+        /// Say what would be done and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete a tenant for good: needs a second person's yes, and can be called off until it has cooled off
+    Delete(delete::Args),
+    /// Verify and show what the deletion of a tenant has removed, and what remains
+    Certificate(certificate::Args),
 }
 
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
+    if let Command::Certificate(args) = &command
+        && args.is_offline()
+    {
+        return certificate::offline(args, context);
+    }
     context
         .with_control(async |control| match &command {
             Command::Create { name, region, wait, dry_run } => {
@@ -84,6 +125,14 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
                 freeze::freeze(context, control, name, reason, *dry_run).await
             }
             Command::Thaw { name, dry_run } => freeze::thaw(context, control, name, *dry_run).await,
+            Command::Hold { name, reason, until, dry_run } => {
+                hold::place(context, control, name, (reason, *until), *dry_run).await
+            }
+            Command::Release { name, hold, dry_run } => {
+                hold::release(context, control, name, *hold, *dry_run).await
+            }
+            Command::Delete(args) => delete::run(args, context, control).await,
+            Command::Certificate(args) => certificate::run(args, context, control).await,
         })
         .await
 }
@@ -252,7 +301,17 @@ async fn show(context: &Context, control: &Control, name: &TenantName) -> anyhow
         _ => Vec::new(),
     };
     let newest_schema_version = database::migrate::newest_of_tenant();
-    context.output.answer(&Shown { tenant, newest_schema_version, size_bytes: size, connectors })?;
+    let holds = control::hold::in_force(&mut conn, tenant.id).await?;
+    let holds = hold::shown(&mut conn, holds).await?;
+    let deletion = deletion::newest_of(&mut conn, tenant.id).await?;
+    context.output.answer(&Shown {
+        tenant,
+        newest_schema_version,
+        size_bytes: size,
+        connectors,
+        holds,
+        deletion,
+    })?;
     Ok(Exit::Ok)
 }
 
@@ -263,6 +322,10 @@ struct Shown {
     newest_schema_version: i64,
     size_bytes: Option<i64>,
     connectors: Vec<String>,
+    /// Legal holds in force.
+    holds: Vec<hold::Shown>,
+    /// The newest deletion that was asked for.
+    deletion: Option<Deletion>,
 }
 
 impl Answer for Shown {
@@ -279,6 +342,11 @@ impl Answer for Shown {
         page.entry(WIDTH, "database", &tenant.database_name)?;
         page.entry(WIDTH, "schema", format_args!("{schema} of {}", self.newest_schema_version))?;
         page.entry(WIDTH, "size", size.map_or_else(|| "unknown".to_owned(), bytes))?;
-        page.entry(WIDTH, "connectors", connectors)
+        page.entry(WIDTH, "connectors", connectors)?;
+        hold::lines(page, WIDTH, &self.holds)?;
+        match &self.deletion {
+            Some(deletion) => page.entry(WIDTH, "deletion", delete::standing(deletion)),
+            None => Ok(()),
+        }
     }
 }

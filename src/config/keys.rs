@@ -28,7 +28,7 @@ const fn secret(path: &'static str, variable: &'static str) -> Key {
 }
 
 /// All keys, in the order in which they are shown.
-pub(crate) const KEYS: [Key; 25] = [
+pub(crate) const KEYS: [Key; 28] = [
     key("environment", "TENURE_ENVIRONMENT"),
     key("region", "TENURE_REGION"),
     secret("database.url", "DATABASE_URL"),
@@ -40,6 +40,9 @@ pub(crate) const KEYS: [Key; 25] = [
     key("database.connections_max", "TENURE_DATABASE_CONNECTIONS_MAX"),
     key("tenants.password_key_file", "TENURE_TENANTS_PASSWORD_KEY_FILE"),
     key("tenants.backends_max", "TENURE_TENANTS_BACKENDS_MAX"),
+    key("tenants.deletion_cooling_off", "TENURE_TENANTS_DELETION_COOLING_OFF"),
+    key("tenants.tombstone_folder", "TENURE_TENANTS_TOMBSTONE_FOLDER"),
+    key("tenants.backup_days", "TENURE_TENANTS_BACKUP_DAYS"),
     key("audit.signing_key_file", "TENURE_AUDIT_SIGNING_KEY_FILE"),
     key("audit.checkpoint_folder", "TENURE_AUDIT_CHECKPOINT_FOLDER"),
     key("worker.queues", "TENURE_WORKER_QUEUES"),

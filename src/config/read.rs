@@ -17,8 +17,7 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
     let region =
         reader.parsed("region", "begin with a letter a-z and go on with a-z, 0-9 and -, at most 40 in all");
     let database = reader.database();
-    let password_key_file = reader.path("tenants.password_key_file");
-    let backends_max = reader.count("tenants.backends_max", 1_000);
+    let tenants = reader.tenants();
     let audit = Audit {
         signing_key_file: reader.path("audit.signing_key_file"),
         checkpoint_folder: reader.path("audit.checkpoint_folder"),
@@ -30,7 +29,7 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
         environment: environment?,
         region: region?,
         database: database?,
-        tenants: Tenants { password_key_file, backends_max: backends_max? },
+        tenants: tenants?,
         audit,
         worker: worker?,
         telemetry: telemetry?,
@@ -53,6 +52,21 @@ impl Reader<'_> {
             self.database_url("database.provisioning_url", "database.provisioning_url_file");
         let connections_max = self.count("database.connections_max", 1_000);
         Some(Database { url, direct_url, provisioning_url, connections_max: connections_max? })
+    }
+
+    fn tenants(&mut self) -> Option<Tenants> {
+        let password_key_file = self.path("tenants.password_key_file");
+        let backends_max = self.count("tenants.backends_max", 1_000);
+        let deletion_cooling_off = self.duration("tenants.deletion_cooling_off");
+        let tombstone_folder = self.path("tenants.tombstone_folder");
+        let backup_days = self.count("tenants.backup_days", 36_500);
+        Some(Tenants {
+            password_key_file,
+            backends_max: backends_max?,
+            deletion_cooling_off: deletion_cooling_off?,
+            tombstone_folder,
+            backup_days,
+        })
     }
 
     fn worker(&mut self) -> Option<Worker> {

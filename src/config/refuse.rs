@@ -1,15 +1,21 @@
 //! What a process refuses to start with, as far as the configuration alone tells. The rest needs the database and is
 //! refused in `wiring.rs`.
 
+use std::time::Duration;
+
 use super::{Config, Database, Environment, fault::Faults};
 
 /// How many heartbeats a lease must survive: two may be lost.
 const HEARTBEATS_PER_LEASE: u32 = 3;
 
+/// What was approved may not lie about for longer, as a check of the schema says too.
+const COOLING_OFF_MAX: Duration = Duration::from_hours(31 * 24);
+
 pub(super) fn refuse(config: &Config, faults: &mut Faults) {
     lease(config, faults);
     pairs(config, faults);
     audit(config, faults);
+    deletions(config, faults);
     metrics(config, faults);
     traces(config, faults);
     if config.environment == Environment::Production {
@@ -72,6 +78,14 @@ fn audit(config: &Config, faults: &mut Faults) {
     };
     let help = "a checkpoint needs a key that signs it and a place to go to: set both or neither";
     faults.add(config.place(lonely), format!("`{lonely}` is set without `{missing}`"), help);
+}
+
+fn deletions(config: &Config, faults: &mut Faults) {
+    let cooling_off = config.tenants.deletion_cooling_off;
+    if cooling_off > COOLING_OFF_MAX {
+        let what = format!("`tenants.deletion_cooling_off` of {cooling_off:?} is too long");
+        faults.add(config.place("tenants.deletion_cooling_off"), what, "31d is the most");
+    }
 }
 
 fn metrics(config: &Config, faults: &mut Faults) {

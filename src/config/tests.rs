@@ -121,6 +121,15 @@ fn a_variable_replaces_the_files_way_to_name_a_url() {
 }
 
 #[test]
+fn a_deletion_cools_off_for_a_month_at_most() {
+    assert_refused("[tenants]\ndeletion_cooling_off = \"32d\"", &[], "31d is the most");
+    assert_refused("[tenants]\ndeletion_cooling_off = \"0s\"", &[], "is not a duration");
+    let config = read("[tenants]\ndeletion_cooling_off = \"31d\"\nbackup_days = 35", &[]).unwrap();
+    assert_eq!(config.tenants.backup_days, Some(35));
+    assert_eq!(read("", &[]).unwrap().tenants.backup_days, None, "nobody has said it");
+}
+
+#[test]
 fn a_listener_beyond_loopback_must_be_meant() {
     let bind = ("TENURE_METRICS_BIND", "0.0.0.0:9464");
     assert_refused("", &[bind], "can be reached from other machines");

@@ -25,11 +25,7 @@ impl Operator<'_> {
     pub(crate) async fn set_limit(&self, limit: &Limit) -> anyhow::Result<()> {
         let mut intervention = self.intervene().await?;
         intervention.set_limit(limit).await?;
-        let mut body = named(&limit.name());
-        if let (Value::Object(body), Value::Object(allowed)) = (&mut body, allowed(limit)) {
-            body.extend(allowed);
-        }
-        self.commit(intervention, vec![Deed { kind: "limit.set", body }]).await
+        self.commit(intervention, vec![limit_set(limit)]).await
     }
 
     /// Answers whether there was one.
@@ -40,6 +36,15 @@ impl Operator<'_> {
         self.commit(intervention, Vec::from_iter(deed)).await?;
         Ok(existed)
     }
+}
+
+/// That a limit was set.
+pub(super) fn limit_set(limit: &Limit) -> Deed {
+    let mut body = named(&limit.name());
+    if let (Value::Object(body), Value::Object(allowed)) = (&mut body, allowed(limit)) {
+        body.extend(allowed);
+    }
+    Deed { kind: "limit.set", body }
 }
 
 fn named(name: &LimitName) -> Value {

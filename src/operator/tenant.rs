@@ -1,10 +1,11 @@
 //! The catalogue of tenants, and holding back a tenant's jobs.
 
-use database::control::{self, Region, Tenant, TenantId, TenantName};
-use queue::JobId;
+use database::control::{self, Region, Tenant, TenantId, TenantName, deletion::is_doomed, hold};
+use queue::{Intervention, JobId};
 use serde_json::json;
 
 use super::{Deed, Operator, digest, job};
+use crate::cli::exit::Failure;
 
 impl Operator<'_> {
     /// Enters the tenant with the schedules that every tenant has and enqueues its provisioning, all or nothing.
@@ -34,6 +35,7 @@ impl Operator<'_> {
     /// Answers how many jobs were made to wait.
     pub(crate) async fn freeze(&self, tenant: TenantId, reason: &str) -> anyhow::Result<u64> {
         let mut intervention = self.intervene().await?;
+        living(&mut intervention, tenant).await?;
         let jobs = intervention.freeze(tenant.0, &self.by, reason).await?;
         let body = json!({"tenant": tenant, "reason": digest(reason), "jobs": jobs});
         self.commit(intervention, vec![Deed { kind: "tenant.frozen", body }]).await?;
@@ -43,10 +45,22 @@ impl Operator<'_> {
     /// Answers how many jobs go on; none if the tenant was not frozen.
     pub(crate) async fn thaw(&self, tenant: TenantId) -> anyhow::Result<Option<u64>> {
         let mut intervention = self.intervene().await?;
+        living(&mut intervention, tenant).await?;
         let thawed = intervention.thaw(tenant.0).await?;
         let deed =
             thawed.map(|jobs| Deed { kind: "tenant.thawed", body: json!({"tenant": tenant, "jobs": jobs}) });
         self.commit(intervention, Vec::from_iter(deed)).await?;
         Ok(thawed)
     }
+}
+
+/// Locks the tenant, and refuses one that is being deleted or gone: what a deletion has frozen stays so.
+async fn living(intervention: &mut Intervention, id: TenantId) -> anyhow::Result<Tenant> {
+    let tenant = hold::lock(intervention.connection(), id).await?;
+    if is_doomed(tenant.state) {
+        let what = format!("the tenant {} is {}", tenant.name, tenant.state);
+        let help = format!("`tenure tenant show {}` tells how far its deletion has come", tenant.name);
+        return Err(Failure::refused(what, help).into());
+    }
+    Ok(tenant)
 }

@@ -28,7 +28,7 @@ async fn tenant(bench: &Bench) -> PgConnection {
 }
 
 /// The places in these schemas, as `table.column`, where the word stands in any text or bytes.
-async fn places(conn: &mut PgConnection, schemas: &[&str], word: &str) -> Vec<String> {
+pub(super) async fn places(conn: &mut PgConnection, schemas: &[&str], word: &str) -> Vec<String> {
     let columns = "select format('%I.%I', n.nspname, c.relname), a.attname
         from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = any($1) and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped

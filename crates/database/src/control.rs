@@ -3,6 +3,8 @@
 //! Promises: a name is given once, a database name never twice, and a tenant becomes active only with a migrated
 //! database. Refuses: to make or drop databases, which is [`crate::provision`]'s work.
 
+pub mod deletion;
+pub mod hold;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,12 @@ pub enum ControlError {
         /// The state it is in.
         state: TenantState,
     },
+    /// A hold needs a reason that people can read.
+    #[error("a reason has 1 to {} characters", hold::REASON_CHARS_MAX)]
+    BadReason,
+    /// A hold would be over before it begins.
+    #[error("a hold that ends in the past holds nothing")]
+    HoldIsOver,
     /// The database refused or was lost.
     #[error("the control database failed")]
     Database(#[from] sqlx::Error),
@@ -152,6 +160,11 @@ pub async fn mark_active(
         1 => Ok(tenant),
         _ => Err(ControlError::WrongState { name: tenant.name, state: tenant.state }),
     }
+}
+
+/// A number as text: not every JSON reader keeps 64 bits.
+fn as_text<S: serde::Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
 }
 
 /// A row as the driver reads it.

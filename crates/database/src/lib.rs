@@ -25,5 +25,6 @@ pub mod sample;
 mod scram;
 pub mod tenant;
 pub mod testing;
+pub mod tombstone;
 
 pub use failure::{Class, classify};

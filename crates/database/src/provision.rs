@@ -9,6 +9,7 @@
 //! [`admit_service`] lets the service's own role in.
 
 mod database;
+mod remove;
 mod role;
 mod schema;
 mod service;
@@ -20,12 +21,14 @@ use std::sync::Arc;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+pub use remove::Closed;
 pub use service::admit_service;
 
 use crate::control::{self, ControlError, Tenant, TenantId, TenantState};
 use crate::failure::{Class, classify};
 use crate::migrate::MigrateError;
 use crate::passwords::{PasswordError, PasswordSource};
+use crate::tombstone::{TombstoneError, Tombstones};
 
 /// One step. Each may be killed anywhere and repeated; they run in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,9 @@ pub enum ProvisionError {
         /// Whose it is.
         origin: String,
     },
+    /// The tenant has a tombstone outside the database, or nobody can tell whether it has.
+    #[error("the tenant's tombstone forbids it")]
+    Tombstone(#[from] TombstoneError),
     /// The tenant cannot go into service: migrations are pending, so the step before was not this program's.
     #[error("the database of tenant {0} is not migrated to the newest version")]
     NotMigrated(TenantId),
@@ -130,13 +136,20 @@ impl ProvisionError {
 pub struct Provisioner {
     admin: PgConnectOptions,
     passwords: Arc<dyn PasswordSource>,
+    tombstones: Option<Tombstones>,
 }
 
 impl Provisioner {
     /// `admin` leads to the control database as the provisioning role.
     #[must_use]
     pub fn new(admin: PgConnectOptions, passwords: Arc<dyn PasswordSource>) -> Self {
-        Self { admin, passwords }
+        Self { admin, passwords, tombstones: None }
+    }
+
+    /// The same, making nothing for a tenant that has a tombstone there.
+    #[must_use]
+    pub fn heeding(self, tombstones: Tombstones) -> Self {
+        Self { tombstones: Some(tombstones), ..self }
     }
 
     /// Runs one step for a tenant that is being provisioned or is in service. Two processes never run steps for one
@@ -146,6 +159,9 @@ impl Provisioner {
         // Held by the session, so it ends with the process.
         lock(&mut control, &format!("tenure provision {id}")).await?;
         let tenant = provisionable(&mut control, id).await?;
+        if let Some(tombstones) = &self.tombstones {
+            tombstones.refuse(id).await?;
+        }
         tracing::info!(tenant = %tenant.name, step = step.name(), "provisioning");
         match step {
             Step::Role => role::ensure(&mut control, &tenant, &self.passwords.password(id)?).await?,

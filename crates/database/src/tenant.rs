@@ -35,6 +35,7 @@ pub use witness::Witness;
 use crate::control::Tenant;
 use crate::failure::Class;
 use crate::passwords::PasswordSource;
+use crate::tombstone::Tombstones;
 use backend::Backend;
 use pool::Pool;
 
@@ -89,6 +90,13 @@ impl TenantDatabases {
     #[must_use]
     pub fn witnessed_by(self, witness: Arc<dyn Witness>) -> Self {
         self.pool.witnessed_by(witness);
+        self
+    }
+
+    /// The same, refusing every tenant that has a tombstone there, whatever the catalogue says. What is named first stays.
+    #[must_use]
+    pub fn heeding(self, tombstones: Tombstones) -> Self {
+        self.pool.heeding(tombstones);
         self
     }
 

@@ -20,7 +20,7 @@ pub(super) async fn ensure(conn: &mut PgConnection, tenant: &Tenant) -> Result<(
     check_owner(conn, tenant).await
 }
 
-async fn check_owner(conn: &mut PgConnection, tenant: &Tenant) -> Result<(), ProvisionError> {
+pub(super) async fn check_owner(conn: &mut PgConnection, tenant: &Tenant) -> Result<(), ProvisionError> {
     let found = sqlx::query!(
         r#"-- provision.check_owner
         select rolname as "owner!", rolname = current_user as "ours!"

@@ -221,7 +221,13 @@ async fn the_provisioning_role_needs_no_superuser() {
     let provisioner = Provisioner::new(admin, TestTenants::passwords());
     provisioner.run(tenant.id).await.unwrap();
     provisioner.run(tenant.id).await.unwrap();
-    assert_in_service(&TestTenants::on(control, Limits::default()).await, &tenant).await;
+    let tenants = TestTenants::on(control, Limits::default()).await;
+    assert_in_service(&tenants, &tenant).await;
+    // Nor does it to take everything away again: here with a session of the tenant's role in the pool.
+    doom(&tenants, &tenant).await;
+    assert_eq!(provisioner.close(tenant.id).await.unwrap().sessions, 1);
+    provisioner.drop(tenant.id).await.unwrap();
+    assert_eq!(provisioner.remains(tenant.id).await.unwrap(), Vec::<String>::new());
 }
 
 /// On a server that asks for passwords: the verifier that was stored is that of the password that is sent.
@@ -242,4 +248,39 @@ async fn t1_a_tenants_role_logs_in_with_its_own_password_only() {
     let error = PgConnection::connect_with(&wrong).await.expect_err("another tenant's password");
     assert_eq!(crate::classify(&error), Class::Configuration, "{error}");
     assert_eq!(crate::failure::sqlstate(&error).as_deref(), Some("28P01"));
+}
+
+/// Takes a tenant out of service for good, past every rule.
+async fn doom(tenants: &TestTenants, tenant: &Tenant) {
+    let doom = "update control.tenant set state = 'deleting' where id = $1";
+    sqlx::query(doom).bind(tenant.id).execute(tenants.pool()).await.unwrap();
+}
+
+#[tokio::test]
+async fn e5_what_was_provisioned_is_removed_and_nothing_of_a_tenant_in_service() {
+    let tenants = TestTenants::create().await;
+    let (gone, stays) = (tenants.add("gone").await, tenants.add("stays").await);
+    let provisioner = tenants.provisioner();
+    for refused in [provisioner.drop(gone.id).await, provisioner.close(gone.id).await.map(drop)] {
+        let refused = refused.expect_err("it is in service");
+        assert!(matches!(refused, ProvisionError::Control(ControlError::WrongState { .. })), "{refused:?}");
+    }
+    let db = tenants.for_request(&gone).await.unwrap();
+    let held = db.write().await.unwrap();
+    doom(&tenants, &gone).await;
+    assert_eq!(provisioner.close(gone.id).await.unwrap().sessions, 1);
+    drop(held);
+    let role = tenants.control().options().username(&gone.role_name).database(&gone.database_name);
+    PgConnection::connect_with(&role).await.expect_err("nobody is let in any more");
+    assert!(provisioner.inside_doomed(gone.id).await.unwrap().is_some());
+    assert_eq!(provisioner.remains(gone.id).await.unwrap().len(), 2);
+    for _ in 0..2 {
+        provisioner.drop(gone.id).await.unwrap();
+        assert_eq!(provisioner.remains(gone.id).await.unwrap(), Vec::<String>::new());
+    }
+    assert!(provisioner.inside_doomed(gone.id).await.unwrap().is_none());
+    assert_eq!(provisioner.close(gone.id).await.unwrap().sessions, 0, "harmless to repeat");
+    let again = provisioner.run(gone.id).await;
+    assert!(matches!(again, Err(ProvisionError::Control(ControlError::WrongState { .. }))), "{again:?}");
+    assert_in_service(&tenants, &stays).await;
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::control::{ControlError, Region, TenantId, TenantName, TenantState};
 use crate::failure::{Class, classify};
 use crate::passwords::PasswordError;
+use crate::tombstone::TombstoneError;
 
 /// Why a tenant's database could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,9 @@ pub enum TenantError {
         /// Its state.
         state: TenantState,
     },
+    /// The tenant has a tombstone outside the database, or nobody can tell whether it has.
+    #[error("the tenant's tombstone forbids it")]
+    Tombstone(#[from] TombstoneError),
     /// The connection led to a database that is not this tenant's. Somebody mixed databases up: nothing was run there.
     #[error("the connection for tenant {tenant} led to the database {database}, stamped {}", .stamp.map_or("nobody's".into(), |id| id.to_string()))]
     OtherDatabase {
@@ -88,6 +92,7 @@ impl TenantError {
             Self::NoSuchTenant(_)
                 | Self::OtherRegion { .. }
                 | Self::NotActive { .. }
+                | Self::Tombstone(_)
                 | Self::OtherDatabase { .. }
         )
     }
@@ -104,6 +109,7 @@ impl TenantError {
             Self::NoSuchTenant(_)
             | Self::OtherRegion { .. }
             | Self::NotActive { .. }
+            | Self::Tombstone(_)
             | Self::OtherDatabase { .. }
             | Self::Password(_)
             | Self::Control(_) => Class::Configuration,

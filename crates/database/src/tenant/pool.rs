@@ -21,6 +21,7 @@ use super::slots::{Held, Idle, Place, Shelf, Turns};
 use super::{Limits, Scope, TenantError, Witness, identity};
 use crate::control::{self, Tenant, TenantId};
 use crate::passwords::PasswordSource;
+use crate::tombstone::Tombstones;
 
 /// How long a closed connection's backend may take to go before it is no longer waited for. It notices a closed
 /// socket within a second, see [`identity`]; behind a connection pooler it may never go.
@@ -35,6 +36,7 @@ pub(super) struct Pool {
     shelf: Arc<Shelf<Session>>,
     runtime: Handle,
     witness: OnceLock<Arc<dyn Witness>>,
+    tombstones: OnceLock<Tombstones>,
 }
 
 impl Pool {
@@ -46,14 +48,19 @@ impl Pool {
     ) -> Arc<Self> {
         let (turns, shelf) = (Turns::new(limits), Shelf::new(limits.backends_max));
         let runtime = Handle::current();
-        let witness = OnceLock::new();
-        let pool = Arc::new(Self { control, server, passwords, limits, turns, shelf, runtime, witness });
+        let (witness, tombstones) = (OnceLock::new(), OnceLock::new());
+        let pool = Self { control, server, passwords, limits, turns, shelf, runtime, witness, tombstones };
+        let pool = Arc::new(pool);
         pool.runtime.spawn(sweep(Arc::downgrade(&pool), limits.idle_max));
         pool
     }
 
     pub(super) fn witnessed_by(&self, witness: Arc<dyn Witness>) {
         self.witness.get_or_init(|| witness);
+    }
+
+    pub(super) fn heeding(&self, tombstones: Tombstones) {
+        self.tombstones.get_or_init(|| tombstones);
     }
 
     /// The same, once the witness knows if it is a denial.
@@ -74,7 +81,11 @@ impl Pool {
     async fn find(&self, scope: &Scope) -> Result<Tenant, TenantError> {
         let mut conn = self.control.acquire().await.map_err(control::ControlError::from)?;
         let tenant = control::by_id(&mut conn, scope.tenant()).await?;
-        scope.admit(tenant.ok_or(TenantError::NoSuchTenant(scope.tenant()))?)
+        let tenant = scope.admit(tenant.ok_or(TenantError::NoSuchTenant(scope.tenant()))?)?;
+        if let Some(tombstones) = self.tombstones.get() {
+            tombstones.refuse(tenant.id).await?;
+        }
+        Ok(tenant)
     }
 
     /// A connection to the scope's tenant: one that lies ready, or a new one.

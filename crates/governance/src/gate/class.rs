@@ -46,6 +46,12 @@ impl ActionClass {
         Self("gate_lower".to_owned())
     }
 
+    /// The deletion of a tenant, for good.
+    #[must_use]
+    pub fn tenant_delete() -> Self {
+        Self("tenant_delete".to_owned())
+    }
+
     /// The writeback class of a policy's own class.
     pub fn writeback(name: &str) -> Result<Self, NoActionClass> {
         format!("{WRITEBACK}{name}").parse()
