@@ -21,6 +21,7 @@ mod dev;
 mod doctor;
 mod gate;
 mod job;
+mod key;
 mod path;
 mod place;
 mod policy;
@@ -120,6 +121,9 @@ enum Command {
     /// What each class of action asks for before it may happen
     #[command(subcommand)]
     Gate(gate::Command),
+    /// Keys that seal secrets: count what is under each, rotate them, take them out of use
+    #[command(subcommand)]
+    Key(key::Command),
     /// Show and verify the records of decisions
     #[command(subcommand)]
     Receipt(receipt::Command),
@@ -265,6 +269,7 @@ async fn run(command: Command, context: Context) -> anyhow::Result<Exit> {
         Command::Readiness(command) => readiness::run(command, &context).await,
         Command::Approval(command) => approval::run(command, &context).await,
         Command::Gate(command) => gate::run(command, &context).await,
+        Command::Key(command) => key::run(command, &context).await,
         Command::Receipt(command) => receipt::run(command, &context).await,
         Command::Audit(command) => audit::run(command, &context).await,
         Command::Path(command) => path::run(command, &context).await,

@@ -73,6 +73,7 @@ pub(crate) struct Config {
     pub(crate) database: Database,
     pub(crate) tenants: Tenants,
     pub(crate) audit: Audit,
+    pub(crate) keys: Keys,
     pub(crate) worker: Worker,
     pub(crate) telemetry: Telemetry,
     pub(crate) dev: Dev,
@@ -106,6 +107,14 @@ pub(crate) struct Tenants {
 pub(crate) struct Audit {
     pub(crate) signing_key_file: Option<PathBuf>,
     pub(crate) checkpoint_folder: Option<PathBuf>,
+}
+
+/// The section `keys`.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    pub(crate) keyring_file: Option<PathBuf>,
+    /// How old a backup may be that is restored.
+    pub(crate) backups_kept: Duration,
 }
 
 /// The section `worker`.

@@ -29,6 +29,7 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, Postgres},
 };
+use vault::{Keyring, KeyringError, Services, Vault, Vendor};
 
 pub(crate) use self::{refuse::powers, server::Server};
 use crate::{
@@ -50,6 +51,8 @@ const CHECKPOINT_FOLDER: &str = "checkpoints";
 
 /// Where tombstones go in the data folder, where no folder is configured.
 const TOMBSTONE_FOLDER: &str = "tombstones";
+/// The keyring, in the data folder, where none is configured.
+const KEYRING_FILE: &str = "keyring.json";
 
 /// What to do about a schema that lags behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,7 @@ pub(crate) struct Control {
     server: Server,
     queue: Queue,
     tenants: OnceLock<(TenantDatabases, Provisioner)>,
+    vault: OnceLock<Vault>,
     /// Who acts, by name.
     actor: Arc<str>,
 }
@@ -84,6 +88,7 @@ impl Control {
             server,
             queue: Queue::new(pool),
             tenants: OnceLock::new(),
+            vault: OnceLock::new(),
             actor: "somebody".into(),
         };
         match schema {
@@ -182,7 +187,8 @@ impl Control {
         // Without a key checkpoints fail, and say so; everything else goes on.
         let checkpoints = self.has_checkpoints().then(|| self.checkpoints()).transpose()?;
         let (queue, region) = (self.queue.clone(), self.region().clone());
-        let environment = Environment::new(queue, tenants.clone(), provisioner.clone(), region, checkpoints);
+        let (tenants, provisioner) = (tenants.clone(), provisioner.clone());
+        let environment = Environment::new(queue, tenants, provisioner, region, checkpoints, self.vault()?);
         let environment = match self.deletions()? {
             Some(deletions) => environment.deleting(deletions),
             None => environment,
@@ -235,6 +241,23 @@ impl Control {
             None => own_key_file(&self.data_folder()?)?,
         };
         Ok(Arc::new(DerivedPasswords::from_file(&path)?))
+    }
+
+    /// The way to the keys of secrets. A keyring that cannot be used is told now.
+    pub(crate) fn vault(&self) -> anyhow::Result<Vault> {
+        if let Some(made) = self.vault.get() {
+            return Ok(made.clone());
+        }
+        let keyring = match &self.config.keys.keyring_file {
+            Some(path) => Some(Keyring::open(path)?),
+            None if self.config.environment == config::Environment::Production => None,
+            None => Some(own_keyring(&self.data_folder()?)?),
+        };
+        let mut services = Services::none();
+        if let Some(keyring) = keyring {
+            services = services.with(Vendor::Local, Arc::new(keyring));
+        }
+        Ok(self.vault.get_or_init(|| Vault::new(services)).clone())
     }
 
     /// Whether there is a key that signs checkpoints, or one may be made.
@@ -313,6 +336,20 @@ fn own_signing_key(folder: &Path) -> anyhow::Result<PathBuf> {
         made => made?,
     }
     Ok(path)
+}
+
+/// The keyring in the data folder, made at the first use.
+fn own_keyring(folder: &Path) -> anyhow::Result<Keyring> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("while making the data folder {}", folder.display()))?;
+    let path = folder.join(KEYRING_FILE);
+    match Keyring::generate(&path) {
+        // It was there, or another process has made it in this moment.
+        Err(KeyringError::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            Ok(Keyring::open(&path)?)
+        }
+        made => Ok(made?),
+    }
 }
 
 /// The key in the data folder, made at the first use.

@@ -12,6 +12,7 @@ mod exits;
 mod explain;
 mod help;
 mod jobs;
+mod keys;
 mod ladder;
 mod messages;
 mod policies;

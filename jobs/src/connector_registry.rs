@@ -13,8 +13,9 @@ use queue::{FailureClass, JobError};
 use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
+use vault::Vault;
 
-use crate::{environment, target_capability};
+use crate::{connector_credential, environment, target_capability};
 
 /// Why a connector could not be registered or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +104,12 @@ pub async fn register(
     Ok(fallen)
 }
 
-/// The definition of this name.
+/// The definition of this name, with whose credentials a source or a target can be connected.
+pub async fn open(db: &TenantDb, vault: &Vault, name: &str) -> Result<Definition, RegistryError> {
+    Ok(connector_credential::attach(load(db, name).await?, db, vault))
+}
+
+/// The definition of this name, to look at: what credentials it names stays closed.
 pub async fn load(db: &TenantDb, name: &str) -> Result<Definition, RegistryError> {
     let mut read = db.read().await?;
     let text = sqlx::query_scalar!(

@@ -111,7 +111,7 @@ impl Sync<'_> {
     /// The stream's definition, or what is wrong with it for a person to change.
     async fn definition(&self) -> Result<Result<(Definition, Stream), String>, JobError> {
         let ConnectorSync { connector, stream, .. } = self.payload;
-        match connector_registry::load(self.db, connector).await {
+        match connector_registry::open(self.db, self.environment.vault(), connector).await {
             Ok(definition) => Ok(match definition.stream(stream).cloned() {
                 Some(found) => Ok((definition, found)),
                 None => Err(format!("the connector {connector:?} has no stream {stream:?}")),

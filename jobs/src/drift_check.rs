@@ -148,7 +148,8 @@ impl Check<'_> {
     }
 
     async fn open(&self, connector: &str, stream: &str) -> Result<Option<Target>, Unreadable> {
-        let definition = connector_registry::load(self.db, connector).await.map_err(|_| Unreadable)?;
+        let vault = self.environment.vault();
+        let definition = connector_registry::open(self.db, vault, connector).await.map_err(|_| Unreadable)?;
         let Some(stream) = definition.stream(stream) else { return Ok(None) };
         let budget = Arc::new(TenantBudget::new(self.db.clone(), connector));
         Ok(Target::connect(&definition, stream, budget).await?)

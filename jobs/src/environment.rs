@@ -9,6 +9,7 @@ use database::{
     tenant::{Begun, Claim, Effect, Scope, TenantDatabases, TenantDb, TenantError},
 };
 use queue::{Attempt, FailureClass, JobError, Queue};
+use vault::Vault;
 
 use crate::audit_checkpoint::Checkpoints;
 use crate::judges::Judges;
@@ -25,6 +26,7 @@ struct Inner {
     region: Region,
     checkpoints: Option<Checkpoints>,
     deletions: Option<Deletions>,
+    vault: Vault,
     judges: Arc<dyn Judges>,
     #[cfg(test)]
     fault: crate::testing::Fault,
@@ -39,6 +41,7 @@ impl Environment {
         provisioner: Provisioner,
         region: Region,
         checkpoints: Option<Checkpoints>,
+        vault: Vault,
     ) -> Self {
         Self(Arc::new(Inner {
             queue,
@@ -47,6 +50,7 @@ impl Environment {
             region,
             checkpoints,
             deletions: None,
+            vault,
             #[cfg(not(test))]
             judges: Arc::new(crate::judges::BuiltIn),
             #[cfg(test)]
@@ -85,6 +89,11 @@ impl Environment {
 
     pub(crate) fn provisioner(&self) -> &Provisioner {
         &self.0.provisioner
+    }
+
+    /// The way to the keys of secrets.
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.0.vault
     }
 
     pub(crate) fn checkpoints(&self) -> Option<&Checkpoints> {

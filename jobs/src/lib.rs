@@ -13,12 +13,15 @@
 
 pub mod audit_checkpoint;
 pub mod bulk_operation;
+pub mod connector_credential;
 pub mod connector_registry;
 pub mod connector_sync;
 pub mod denial;
 pub mod drift_check;
 mod environment;
 mod judges;
+pub mod key_rotation;
+pub mod key_scope;
 pub mod measure;
 pub mod nightly_baseline;
 pub mod policy_wish;
@@ -103,6 +106,11 @@ pub const fn catalogue() -> &'static [Kind] {
             "reads verified changes back again, and takes up changes whose job was lost",
             r#"{"days": 90}"#,
         ),
+        Kind::of::<key_rotation::KeyRotation>(
+            "puts keys under a new version of the key that wraps them, or values under a new key; made by `key rotate`",
+            r#"{"action": "rewrap", "approval": "7"}"#,
+        )
+        .for_the_platform(),
         Kind::of::<nightly_baseline::NightlyBaseline>(
             "reads all sources, decides over every path, tries the candidates, and reports; writes to no target",
             "{}",
@@ -156,6 +164,7 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<bulk_operation::BulkOperation>()
         .with::<connector_sync::ConnectorSync>()
         .with::<drift_check::DriftCheck>()
+        .with::<key_rotation::KeyRotation>()
         .with::<nightly_baseline::NightlyBaseline>()
         .with::<policy_wish::PolicyWish>()
         .with::<probe::Probe>()

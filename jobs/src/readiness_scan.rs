@@ -57,7 +57,7 @@ impl Job for ReadinessScan {
 
     async fn run(self, attempt: Attempt, environment: Environment) -> Result<Done, JobError> {
         let db = environment.enter(&attempt).await?;
-        let report = scan(&db, &attempt).await?;
+        let report = scan(&db, &environment, &attempt).await?;
         let step = "report";
         if let Begun::Fresh(mut effect) = environment.effect(&db, step).await.map_err(into_job_error)? {
             store::store(&mut effect, attempt.job().0, &report)
@@ -73,7 +73,7 @@ impl Job for ReadinessScan {
     }
 }
 
-async fn scan(db: &TenantDb, attempt: &Attempt) -> Result<Report, JobError> {
+async fn scan(db: &TenantDb, environment: &Environment, attempt: &Attempt) -> Result<Report, JobError> {
     let names = connector_registry::list(db).await.map_err(connector_registry::into_job_error)?;
     let mut report = Report::default();
     let mut samples = Vec::new();
@@ -87,7 +87,7 @@ async fn scan(db: &TenantDb, attempt: &Attempt) -> Result<Report, JobError> {
         }
         let message = format!("reading {name}");
         attempt.progress(Progress { done: done as u64, total: Some(names.len() as u64), message });
-        samples.extend(connector::scan(db, name, &mut report).await?);
+        samples.extend(connector::scan(db, environment.vault(), name, &mut report).await?);
     }
     if names.is_empty() {
         report.blocks("connectors", "there is none", "`tenure connector sync FILE` registers one");

@@ -16,6 +16,7 @@ use governance::{
 };
 use serde_json::json;
 use sqlx::PgConnection;
+use vault::Vault;
 
 use crate::connector_registry::{self, RegistryError};
 
@@ -46,8 +47,13 @@ pub enum ProbeError {
 
 /// Tries the target of a stream as the tenant's connector defines it now, and keeps what was found; where no record to
 /// try it on is named, on one that was synced, else on one of the source.
-pub async fn find_out(db: &TenantDb, connector: &str, stream: &str) -> Result<Probed, ProbeError> {
-    let definition = connector_registry::load(db, connector).await?;
+pub async fn find_out(
+    db: &TenantDb,
+    vault: &Vault,
+    connector: &str,
+    stream: &str,
+) -> Result<Probed, ProbeError> {
+    let definition = connector_registry::open(db, vault, connector).await?;
     let none = || ProbeError::NoTarget { connector: connector.to_owned(), stream: stream.to_owned() };
     let found = definition.stream(stream).ok_or_else(none)?;
     let probed = probed(db, &definition, found).await?.ok_or_else(none)?;

@@ -4,6 +4,7 @@
 //! A kind gives a [`Subject`]: how to enqueue its job, and a fingerprint of everything it leaves behind.
 
 use std::{
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -26,6 +27,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use vault::{Keyring, Services, Vault, Vendor};
 use verifier::note::SecretKey;
 
 use crate::{
@@ -114,6 +116,9 @@ pub(crate) struct Stage {
     pub provisioner: Provisioner,
     pub checkpoints: Checkpoints,
     pub deletions: Deletions,
+    /// Keeps no key in memory, so that what befalls a key service is seen at once.
+    pub vault: Vault,
+    pub keyring: PathBuf,
     passwords: Arc<DerivedPasswords>,
     /// Keys, checkpoints, tombstones, and the data folder.
     pub folder: tempfile::TempDir,
@@ -141,9 +146,22 @@ impl Stage {
             std::fs::create_dir(folder).unwrap();
         }
         let deletions = Deletions::new(Tombstones::of(tombstones), Some(data), Some(35));
+        let keyring = keys.path().join("keyring.json");
+        let vault = vault_of(&keyring);
         let queue = Queue::new(pool);
-        let folder = keys;
-        Self { database, queue, tenant, tenants, provisioner, checkpoints, deletions, passwords, folder }
+        Self {
+            database,
+            queue,
+            tenant,
+            tenants,
+            provisioner,
+            checkpoints,
+            deletions,
+            vault,
+            keyring,
+            passwords,
+            folder: keys,
+        }
     }
 
     pub(crate) async fn provisioned() -> Self {
@@ -164,7 +182,7 @@ impl Stage {
                 .heeding(tombstones.clone());
         let provisioner = Provisioner::new(options, passwords).heeding(tombstones.clone());
         let checkpoints = Some(self.checkpoints.clone());
-        Environment::new(Queue::new(pool), tenants, provisioner, region(), checkpoints)
+        Environment::new(Queue::new(pool), tenants, provisioner, region(), checkpoints, self.vault.clone())
             .deleting(self.deletions.clone())
     }
 
@@ -243,6 +261,11 @@ impl Stage {
             format!("update queue.job set lease_expires_at = now() where id = {id} and state = 1");
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(self.queue.pool()).await.unwrap();
     }
+}
+
+fn vault_of(keyring: &Path) -> Vault {
+    let keyring = Keyring::generate(keyring).unwrap();
+    Vault::keeping(Services::none().with(Vendor::Local, Arc::new(keyring)), Duration::ZERO)
 }
 
 fn region() -> Region {

@@ -102,7 +102,7 @@ impl Job for WritebackPlan {
         if attempt.should_stop() {
             return Err(JobError::hand_back());
         }
-        match prepare(&db, &wanted(&errand), Some(&errand.judged)).await {
+        match prepare(&db, environment.vault(), &wanted(&errand), Some(&errand.judged)).await {
             Ok(new) => planning.enter(&new).await,
             Err(error) => planning.fail(error).await,
         }

@@ -1,7 +1,8 @@
 //! `tenure bench`: how fast the engine is on the configured database, beside what that database could do at most; what
-//! the audit chain costs, and how fast tenants come and go.
+//! the audit chain and sealed values cost, and how fast tenants come and go.
 
 mod audit;
+mod keys;
 mod tenants;
 
 use std::io;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Audit(audit::Args),
     /// Measure how many tenants a minute are provisioned, and deleted with everything
     Tenants(tenants::Args),
+    /// Measure rotations of sealed values and of keys beside the same reads and writes without cryptography
+    Keys(keys::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +72,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         }
         Command::Audit(args) => audit::run(args, context).await,
         Command::Tenants(args) => tenants::run(args, context).await,
+        Command::Keys(args) => keys::run(args, context).await,
     }
 }
 

@@ -1,7 +1,8 @@
-//! `tenure connector check|discover|sync|rejected`.
+//! `tenure connector check|discover|sync|rejected|credential`.
 //!
 //! A connector is named by the file that defines it, or by the name under which a tenant has it.
 
+mod credential;
 mod look;
 mod rejected;
 pub(super) mod sync;
@@ -16,7 +17,10 @@ use super::{
     Context,
     exit::{Exit, Failure},
 };
-use crate::config::{Environment, Fault};
+use crate::{
+    config::{Environment, Fault},
+    wiring::Control,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -28,6 +32,9 @@ pub(super) enum Command {
     Sync(sync::Args),
     /// Show what syncs have set aside, and why
     Rejected(rejected::Args),
+    /// Keep credentials, sealed, for definitions to name
+    #[command(subcommand)]
+    Credential(credential::Command),
 }
 
 /// Which connector, of which tenant.
@@ -46,6 +53,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Check(args) => context.interruptible(look::check(args, context)).await,
         Command::Discover(args) => context.interruptible(look::discover(args, context)).await,
         Command::Sync(args) => sync::run(args, context).await,
+        Command::Credential(command) => credential::run(command, context).await,
         Command::Rejected(args) => context.interruptible(rejected::run(args, context)).await,
     }
 }
@@ -77,7 +85,8 @@ impl Named {
             let faults = secrets.iter().map(|key| Fault {
                 place: name.clone(),
                 what: format!("`{key}` holds a secret, which production refuses"),
-                help: "write the secret to a file and name that file instead".to_owned(),
+                help: "give it to `tenure connector credential set` and name that credential instead, or write it to a file"
+                    .to_owned(),
             });
             return Err(Failure::faulty("the connector's definition cannot be used", faults.collect()).into());
         }
@@ -87,5 +96,10 @@ impl Named {
     /// The definition under this name in the tenant's database.
     async fn load(&self, db: &TenantDb) -> anyhow::Result<Definition> {
         Ok(jobs::connector_registry::load(db, &self.connector).await?)
+    }
+
+    /// The same, with the credentials that it names.
+    async fn open(&self, control: &Control, db: &TenantDb) -> anyhow::Result<Definition> {
+        Ok(jobs::connector_registry::open(db, &control.vault()?, &self.connector).await?)
     }
 }

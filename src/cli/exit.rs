@@ -19,7 +19,9 @@ use governance::{
 };
 use governance::{checkpoint::CheckpointError, receipt::ReceiptError};
 use jobs::{
+    connector_credential::CredentialFault,
     connector_registry::RegistryError,
+    key_rotation::KeyFault,
     target_capability::ProbeError,
     tenant_delete::RequestError,
     writeback::{LookError, PlanError},
@@ -27,6 +29,11 @@ use jobs::{
 use queue::{
     BulkError, BulkRefused, ChangeRefused, DependencyError, EnqueueError, LimitError, RetryRefused,
     ScheduleError, WorkerError,
+};
+
+use vault::{
+    CatalogError, KeyringError, RetireRefused, ServiceClass, ServiceError, VaultError,
+    rotation::RotationError,
 };
 
 use crate::config::{ConfigError, Fault};
@@ -165,6 +172,7 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().map(|_: &ConfigError| Exit::Configuration))
         .or_else(|| error.downcast_ref().map(|_: &DefinitionError| Exit::Configuration))
         .or_else(|| error.downcast_ref().map(|_: &PasswordError| Exit::Configuration))
+        .or_else(|| error.downcast_ref().map(|_: &KeyringError| Exit::Configuration))
         .or_else(|| error.downcast_ref().map(|_: &EmbeddedError| Exit::Configuration))
         .or_else(|| error.downcast_ref().map(of_connect))
         .or_else(|| error.downcast_ref().and_then(of_enqueue))
@@ -191,6 +199,10 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_look))
         .or_else(|| error.downcast_ref().and_then(of_writeback))
         .or_else(|| error.downcast_ref().and_then(of_review))
+        .or_else(|| error.downcast_ref().and_then(of_credential))
+        .or_else(|| error.downcast_ref().and_then(of_key))
+        .or_else(|| error.downcast_ref().and_then(of_vault))
+        .or_else(|| error.downcast_ref().map(of_service))
         .or_else(|| error.downcast_ref().map(of_source))
         .or_else(|| error.downcast_ref().map(of_database))
 }
@@ -454,6 +466,56 @@ fn of_writeback(error: &WritebackError) -> Option<Exit> {
         | WritebackError::Moved { .. }
         | WritebackError::Consent(_) => Some(Exit::Refused),
         _ => None,
+    }
+}
+
+fn of_credential(error: &CredentialFault) -> Option<Exit> {
+    match error {
+        CredentialFault::Unknown(_) => Some(Exit::NotFound),
+        CredentialFault::BadName | CredentialFault::Empty => Some(Exit::Usage),
+        CredentialFault::InUse { .. } => Some(Exit::Refused),
+        CredentialFault::NotText(_) => Some(Exit::Configuration),
+        // Transparent: the chain goes on below it.
+        CredentialFault::Vault(error) => of_vault(error),
+        // The error below has a say.
+        _ => None,
+    }
+}
+
+fn of_key(error: &KeyFault) -> Option<Exit> {
+    match error {
+        // Transparent: the chain goes on below them.
+        KeyFault::Vault(error)
+        | KeyFault::Rotation(RotationError::Vault(error))
+        | KeyFault::Retire(RetireRefused::Vault(error)) => of_vault(error),
+        KeyFault::Retire(RetireRefused::NotFound(_)) => Some(Exit::NotFound),
+        KeyFault::Retire(_) | KeyFault::Rotation(RotationError::Overtaken(_)) => Some(Exit::Refused),
+        // The error below has a say.
+        KeyFault::Consume(ConsumeError::Approval(_)) => None,
+        KeyFault::Consume(_) => Some(Exit::Refused),
+        _ => None,
+    }
+}
+
+fn of_vault(error: &VaultError) -> Option<Exit> {
+    match error {
+        VaultError::TooLong(_) => Some(Exit::Usage),
+        VaultError::DoesNotOpen(_) | VaultError::UnknownKey { .. } | VaultError::RetiredKey { .. } => {
+            Some(Exit::VerificationFailed)
+        }
+        VaultError::Faithless(_) => Some(Exit::Configuration),
+        VaultError::Service(error) => Some(of_service(error)),
+        // The error below has a say.
+        VaultError::Catalog(CatalogError::Database(_)) | VaultError::Database(_) => None,
+        VaultError::Catalog(_) => Some(Exit::Configuration),
+    }
+}
+
+fn of_service(error: &ServiceError) -> Exit {
+    match error.class() {
+        ServiceClass::Transient | ServiceClass::Throttled(_) => Exit::Unreachable,
+        ServiceClass::Configuration => Exit::Configuration,
+        ServiceClass::Damaged => Exit::VerificationFailed,
     }
 }
 

@@ -3,8 +3,12 @@
 use std::ops::{Deref, DerefMut};
 
 use anyhow::Context as _;
-use database::{control::TenantName, tenant::Write};
+use database::{
+    control::{Tenant, TenantName},
+    tenant::Write,
+};
 use governance::actor::Actor;
+use jobs::key_scope::KeyScope;
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{Context, tenant};
@@ -36,6 +40,19 @@ impl Place {
         }
         let tenant = tenant::or_default(context, control, self.tenant.as_ref()).await?;
         Ok(Writing::Tenant(control.tenant(&tenant).await?.write().await?))
+    }
+
+    /// Whose keys are meant, and the tenant, if it is one.
+    pub(crate) async fn keys(
+        &self,
+        context: &Context,
+        control: &Control,
+    ) -> anyhow::Result<(KeyScope, Option<Tenant>)> {
+        if self.platform {
+            return Ok((KeyScope::Platform(control.queue().pool().clone()), None));
+        }
+        let tenant = tenant::or_default(context, control, self.tenant.as_ref()).await?;
+        Ok((KeyScope::Tenant(control.tenant(&tenant).await?), Some(tenant)))
     }
 
     /// Whether it is the platform.

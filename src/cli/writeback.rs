@@ -170,7 +170,8 @@ impl Desk<'_> {
             Command::Run { id, dry_run, .. } => self.resume(*id, *dry_run).await,
             Command::Compensate { id, dry_run, .. } => {
                 let by = writeback::actor(&self.db, self.context.actor()).await?;
-                let (planned, asked) = writeback::compensate(&self.db, *id, by, *dry_run).await?;
+                let (planned, asked) =
+                    writeback::compensate(&self.db, &self.control.vault()?, *id, by, *dry_run).await?;
                 self.planned(&planned, asked, *dry_run).await
             }
             Command::Accept { id, because, dry_run, .. } => self.accept(*id, because, *dry_run).await,
@@ -196,7 +197,7 @@ impl Desk<'_> {
             requested_by: by,
             accepted_by: Some(by),
         };
-        let (planned, asked) = writeback::plan(&self.db, &wish, args.dry_run).await?;
+        let (planned, asked) = writeback::plan(&self.db, &self.control.vault()?, &wish, args.dry_run).await?;
         self.planned(&planned, asked, args.dry_run).await
     }
 

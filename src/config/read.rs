@@ -3,7 +3,7 @@
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
-    Audit, Config, Database, Dev, Telemetry, Tenants, Worker,
+    Audit, Config, Database, Dev, Keys, Telemetry, Tenants, Worker,
     fault::Faults,
     layers::{Settings, Value},
     units,
@@ -22,6 +22,8 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
         signing_key_file: reader.path("audit.signing_key_file"),
         checkpoint_folder: reader.path("audit.checkpoint_folder"),
     };
+    let keyring_file = reader.path("keys.keyring_file");
+    let backups_kept = reader.duration("keys.backups_kept");
     let worker = reader.worker();
     let telemetry = reader.telemetry();
     let dev = Dev { data_folder: reader.path("dev.data_folder") };
@@ -31,6 +33,7 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
         database: database?,
         tenants: tenants?,
         audit,
+        keys: Keys { keyring_file, backups_kept: backups_kept? },
         worker: worker?,
         telemetry: telemetry?,
         dev,

@@ -1,7 +1,7 @@
 //! A connector's definition: one TOML file, read whole, with all its faults reported at once.
 //!
 //! Owns the vocabulary of the file and its rules. A definition keeps its own text ([`Definition::text`]), so
-//! storing one and parsing it again gives the same definition. Secrets are references to files; an inline
+//! storing one and parsing it again gives the same definition. Secrets are references, to files or to credentials that a tenant keeps; an inline
 //! one is accepted and named by [`Definition::inline_secrets`], so that a production start can refuse it.
 
 mod fault;
@@ -16,12 +16,13 @@ mod units;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use crate::cursor::CursorType;
-use crate::secret::SecretText;
+use crate::secret::{CredentialKeeper, SecretText};
 
 pub(crate) use fault::nearest;
 pub use fault::{DefinitionError, DefinitionFault};
@@ -178,7 +179,7 @@ impl Definition {
         self.secrets()
             .filter_map(|secret| match secret {
                 SecretText::Inline { key, .. } => Some(key.clone()),
-                SecretText::File { .. } => None,
+                SecretText::File { .. } | SecretText::Kept { .. } => None,
             })
             .chain(self.password_in_url().then(|| "postgres.url".to_owned()))
             .chain(self.target_password_in_url().then(|| "target.url".to_owned()))
@@ -191,9 +192,33 @@ impl Definition {
         self.secrets()
             .filter_map(|secret| match secret {
                 SecretText::File { path, .. } => Some(path.clone()),
-                SecretText::Inline { .. } => None,
+                SecretText::Kept { .. } | SecretText::Inline { .. } => None,
             })
             .collect()
+    }
+
+    /// The names of the credentials that a tenant has to keep for it.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<&str> {
+        self.secrets()
+            .filter_map(|secret| match secret {
+                SecretText::Kept { name, .. } => Some(name.as_str()),
+                SecretText::File { .. } | SecretText::Inline { .. } => None,
+            })
+            .collect()
+    }
+
+    /// The definition as the tenant has it whose credentials `keeper` opens. None is opened before a source, or a
+    /// target, is connected with it.
+    #[must_use]
+    pub fn kept_by(mut self, keeper: &Arc<dyn CredentialKeeper>) -> Self {
+        let target = self.target.as_mut().and_then(TargetConnection::secret_mut);
+        for secret in self.kind.secret_mut().into_iter().chain(target) {
+            if let SecretText::Kept { keeper: kept_by, .. } = secret {
+                *kept_by = Some(Arc::clone(keeper));
+            }
+        }
+        self
     }
 
     fn secrets(&self) -> impl Iterator<Item = &SecretText> {
@@ -241,6 +266,15 @@ impl Kind {
         match self {
             Self::Postgres(postgres) => postgres.password.as_ref(),
             Self::Http(http) => http.auth.secret(),
+        }
+    }
+}
+
+impl Kind {
+    const fn secret_mut(&mut self) -> Option<&mut SecretText> {
+        match self {
+            Self::Postgres(postgres) => postgres.password.as_mut(),
+            Self::Http(http) => http.auth.secret_mut(),
         }
     }
 }

@@ -47,7 +47,7 @@ pub use error::{ErrorClass, Place, SourceError};
 pub use record::{Batch, KeyRange, Record, RejectReason, Rejected};
 pub use report::{Check, CheckReport, DiscoveredField, DiscoveredStream, Outcome};
 pub use scan::{Beside, Precision, Proof, Scan, ScannedStream, TargetLook, Volume};
-pub use secret::SecretText;
+pub use secret::{CredentialError, CredentialKeeper, SecretText};
 pub use source::{ReadOptions, Reader, Source};
 pub use state::{State, StateError};
 pub use target::{

@@ -2,12 +2,40 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{Place, SourceError};
 
-/// A credential as a definition gives it: a file to read at connect, or the text itself.
+/// Whoever keeps the credentials that definitions only name.
+pub trait CredentialKeeper: Send + Sync {
+    /// The credential of this name.
+    fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretString, CredentialError>>;
+}
+
+/// Why a credential that is kept could not be had. Its texts hold nothing secret.
+#[derive(Debug)]
+pub enum CredentialError {
+    /// It may be had later.
+    Unavailable(Box<dyn std::error::Error + Send + Sync>),
+    /// It may be had after a pause.
+    Throttled(String, Duration),
+    /// A person has to do something first.
+    Refused {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        advice: String,
+        /// The error below.
+        cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+/// A credential as a definition gives it: a file to read at connect, the name under which a tenant keeps it, or the
+/// text itself.
 #[derive(Clone)]
 pub enum SecretText {
     /// The file that holds it; one trailing line break is not part of it.
@@ -16,6 +44,15 @@ pub enum SecretText {
         key: String,
         /// The file.
         path: PathBuf,
+    },
+    /// Kept by the tenant, under a name; opened at connect.
+    Kept {
+        /// The key in the definition, to name in messages.
+        key: String,
+        /// The name.
+        name: String,
+        /// Who opens it; none for a definition that was read from a file and is no tenant's.
+        keeper: Option<Arc<dyn CredentialKeeper>>,
     },
     /// Written into the definition. `Definition::inline_secrets` names it, so that production can refuse.
     Inline {
@@ -31,7 +68,7 @@ impl SecretText {
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
-            Self::File { key, .. } | Self::Inline { key, .. } => key,
+            Self::File { key, .. } | Self::Kept { key, .. } | Self::Inline { key, .. } => key,
         }
     }
 
@@ -39,6 +76,7 @@ impl SecretText {
     pub(crate) async fn read(&self, place: &Place) -> Result<SecretString, SourceError> {
         let (key, path) = match self {
             Self::Inline { text, .. } => return Ok(text.clone()),
+            Self::Kept { key, name, keeper } => return kept(place, key, name, keeper.as_deref()).await,
             Self::File { key, path } => (key, path),
         };
         let text = tokio::fs::read_to_string(path).await.map_err(|error| {
@@ -55,10 +93,34 @@ impl SecretText {
     }
 }
 
+async fn kept(
+    place: &Place,
+    key: &str,
+    name: &str,
+    keeper: Option<&dyn CredentialKeeper>,
+) -> Result<SecretString, SourceError> {
+    let Some(keeper) = keeper else {
+        let what = format!("`{key}` names the credential {name:?}, which a tenant keeps");
+        return Err(place.configuration(what, "say whose with --tenant"));
+    };
+    let about = format!("the credential {name:?} of `{key}` cannot be opened");
+    keeper.open(name).await.map_err(|error| match error {
+        CredentialError::Unavailable(cause) => place.transient_by(about, cause),
+        CredentialError::Throttled(why, after) => place.throttled(format!("{about}: {why}"), after),
+        CredentialError::Refused { what, advice, cause: Some(cause) } => {
+            place.configuration_by(format!("{about}: {what}"), advice, cause)
+        }
+        CredentialError::Refused { what, advice, cause: None } => {
+            place.configuration(format!("{about}: {what}"), advice)
+        }
+    })
+}
+
 impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { key, path } => write!(f, "File({key} = {path:?})"),
+            Self::Kept { key, name, .. } => write!(f, "Kept({key} = {name:?})"),
             Self::Inline { key, .. } => write!(f, "Inline({key} = [secret])"),
         }
     }

@@ -8,6 +8,7 @@ use connectors::{
 };
 use database::tenant::TenantDb;
 use queue::JobError;
+use vault::Vault;
 
 use super::{
     ConnectorReport, Report, SAMPLE, SampleReport, Severity, StreamReport, TargetReport, report::told,
@@ -26,8 +27,13 @@ pub(super) struct Sample {
 }
 
 /// Scans a connector into the report, and gives the records that policies may be tried on.
-pub(super) async fn scan(db: &TenantDb, name: &str, report: &mut Report) -> Result<Vec<Sample>, JobError> {
-    let definition = match connector_registry::load(db, name).await {
+pub(super) async fn scan(
+    db: &TenantDb,
+    vault: &Vault,
+    name: &str,
+    report: &mut Report,
+) -> Result<Vec<Sample>, JobError> {
+    let definition = match connector_registry::open(db, vault, name).await {
         Ok(definition) => definition,
         Err(RegistryError::Definition(error)) => {
             report.blocks(name, error.to_string(), "correct its file and register it again");

@@ -192,7 +192,7 @@ async fn a_source_that_is_ready_blocks_nothing_and_it_is_shown_that_nothing_was_
     };
     stage.run(crate::connector_sync::job(&stage.tenant, &sync).unwrap()).await;
     let db = stage.as_request().await;
-    crate::target_capability::find_out(&db, "crm", "contacts").await.unwrap();
+    crate::target_capability::find_out(&db, &stage.vault, "crm", "contacts").await.unwrap();
     let report = scanned(&stage).await;
     let target = report.connectors[0].streams[0].target.as_ref().unwrap();
     assert_eq!(target.capability.as_deref(), Some("conditional_write"));

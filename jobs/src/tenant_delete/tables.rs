@@ -19,7 +19,7 @@ enum Fate {
 use Fate::{Goes, Stays};
 
 /// In the order of removal: what points to jobs before them.
-const TABLES: [(&str, &str, Fate); 36] = [
+const TABLES: [(&str, &str, Fate); 40] = [
     ("queue", "bulk_outcome", Goes("job in (JOBS) or operation in (JOBS)")),
     ("queue", "bulk", Goes("operation in (JOBS)")),
     ("queue", "idempotency_key", Goes("job in (JOBS)")),
@@ -56,6 +56,10 @@ const TABLES: [(&str, &str, Fate); 36] = [
     ("governance", "gate_mode", Stays("the platform's gates")),
     ("governance", "approval", Stays("who agreed to the deletion")),
     ("governance", "approval_decision", Stays("who agreed to the deletion")),
+    ("governance", "kek", Stays("the platform's keys")),
+    ("governance", "dek", Stays("the platform's keys")),
+    ("governance", "key_rotation", Stays("the platform's keys")),
+    ("governance", "key_rotation_fault", Stays("the platform's keys")),
     ("governance", "migration", Stays("the schema's own")),
 ];
 

@@ -17,6 +17,7 @@ use governance::{
     },
 };
 use serde_json::json;
+use vault::Vault;
 
 use super::run::target::replanned;
 use crate::{
@@ -116,8 +117,13 @@ pub enum PlanError {
 
 /// Plans a change on what the target shows now, and asks for the approval that its gate wants. With `dry_run` nothing is
 /// kept. The caller enqueues the job.
-pub async fn plan(db: &TenantDb, wish: &Wish, dry_run: bool) -> Result<(Writeback, Asked), PlanError> {
-    let new = prepare(db, wish, None).await?;
+pub async fn plan(
+    db: &TenantDb,
+    vault: &Vault,
+    wish: &Wish,
+    dry_run: bool,
+) -> Result<(Writeback, Asked), PlanError> {
+    let new = prepare(db, vault, wish, None).await?;
     enter(db, &new, dry_run).await
 }
 
@@ -125,6 +131,7 @@ pub async fn plan(db: &TenantDb, wish: &Wish, dry_run: bool) -> Result<(Writebac
 /// something else is [`PlanError::Changed`].
 pub(crate) async fn prepare(
     db: &TenantDb,
+    vault: &Vault,
     wish: &Wish,
     judged: Option<&Values>,
 ) -> Result<NewWriteback, PlanError> {
@@ -146,7 +153,7 @@ pub(crate) async fn prepare(
         compensates: None,
     };
     rule.admits(&plan, wish.accepted_by, wish.confidence)?;
-    let (target, definition, observed) = look(db, &plan, wish.creates).await?;
+    let (target, definition, observed) = look(db, vault, &plan, wish.creates).await?;
     if let Some(judged) = judged {
         compare(&target, &plan, judged, observed.as_ref())?;
     }
@@ -194,6 +201,7 @@ fn compare(
 /// Plans the undoing of a verified change: only while the record still holds what was written (W7).
 pub async fn compensate(
     db: &TenantDb,
+    vault: &Vault,
     id: WritebackId,
     by: ActorId,
     dry_run: bool,
@@ -208,7 +216,7 @@ pub async fn compensate(
         return Err(PlanError::State { id, state: original.state, what });
     }
     let undo = Plan { desired: before, compensates: Some(id), ..original.plan.clone() };
-    let (_, definition, observed) = look(db, &undo, false).await?;
+    let (_, definition, observed) = look(db, vault, &undo, false).await?;
     let plan = replanned(&undo, definition, observed.as_ref());
     // What the read-back saw is our post-image, to the byte.
     let ours = original.observed.as_ref().is_some_and(|seen| {
@@ -284,10 +292,11 @@ async fn rule(db: &TenantDb, path: &str) -> Result<rows::Rule, PlanError> {
 /// tried first.
 async fn look(
     db: &TenantDb,
+    vault: &Vault,
     plan: &Plan,
     creates: bool,
 ) -> Result<(Target, Digest, Option<Observed>), PlanError> {
-    let definition = connector_registry::load(db, &plan.connector).await?;
+    let definition = connector_registry::open(db, vault, &plan.connector).await?;
     let none = || PlanError::NoTarget { connector: plan.connector.clone(), stream: plan.stream.clone() };
     let stream = definition.stream(&plan.stream).ok_or_else(none)?;
     let budget: Arc<dyn RequestBudget> = match db.scope().claim() {

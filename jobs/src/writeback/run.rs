@@ -335,7 +335,7 @@ impl Run<'_> {
     }
 
     async fn open(&self, seen: &Writeback) -> Result<Option<Opened>, JobError> {
-        target::open(self.db, seen).await
+        target::open(self.db, self.environment.vault(), seen).await
     }
 
     /// A change that may be on its way is seen through; only what has not begun can be cancelled.

@@ -8,7 +8,7 @@ use connectors::{
     check_targets,
 };
 use database::tenant::TenantDb;
-use jobs::target_capability;
+use jobs::{connector_credential, target_capability};
 use serde::Serialize;
 
 use super::{
@@ -78,21 +78,28 @@ pub(super) async fn discover(args: Args, context: &Context) -> anyhow::Result<Ex
     .await
 }
 
-/// With a file's definition without any database of ours, else with the tenant's. Our database stays open meanwhile:
-/// the source may lie on the same private server.
+/// With a file's definition without any database of ours unless a tenant keeps its credentials, else with the tenant's.
+/// Our database stays open meanwhile: the source may lie on the same private server.
 async fn with_definition(
     named: &Named,
     context: &Context,
     look: impl AsyncFnOnce(&Definition, Option<&TenantDb>) -> anyhow::Result<Exit>,
 ) -> anyhow::Result<Exit> {
-    if let Some(path) = named.file() {
-        return look(&Named::read(path, context)?, None).await;
+    let file = named.file().map(|path| Named::read(path, context)).transpose()?;
+    if let Some(definition) = file.as_ref().filter(|definition| definition.credentials().is_empty()) {
+        return look(definition, None).await;
     }
     context
         .with_control(async |control| {
             let tenant = tenant::or_default(context, control, named.tenant.as_ref()).await?;
             let db = control.tenant(&tenant).await?;
-            look(&named.load(&db).await?, Some(&db)).await
+            match file {
+                Some(definition) => {
+                    let definition = connector_credential::attach(definition, &db, &control.vault()?);
+                    look(&definition, None).await
+                }
+                None => look(&named.open(control, &db).await?, Some(&db)).await,
+            }
         })
         .await
 }

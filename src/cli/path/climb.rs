@@ -57,7 +57,7 @@ fn parse_state(text: &str) -> Result<PathState, String> {
 /// A path that is further up stays there: what its target does is kept all the same.
 pub(super) async fn probe(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     args.whose
-        .enter(context, async |db| {
+        .enter_with_queue(context, async |control, db| {
             let mut read = db.read().await?;
             let path = path::by_name(&mut read, &args.name).await?;
             read.finish().await?;
@@ -66,7 +66,8 @@ pub(super) async fn probe(args: &Args, context: &Context) -> anyhow::Result<Exit
             if args.dry_run {
                 moved.to = if is_next { PathState::Probed } else { path.state };
             } else {
-                let probe = target_capability::find_out(db, &path.connector, &path.stream);
+                let vault = control.vault()?;
+                let probe = target_capability::find_out(db, &vault, &path.connector, &path.stream);
                 with_spinner("trying the target", probe).await?;
             }
             if is_next && !args.dry_run {

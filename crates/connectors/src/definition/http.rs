@@ -72,6 +72,18 @@ impl Auth {
     }
 }
 
+impl Auth {
+    pub(super) const fn secret_mut(&mut self) -> Option<&mut SecretText> {
+        match self {
+            Self::None => None,
+            Self::Bearer(secret)
+            | Self::Basic { password: secret, .. }
+            | Self::Header { value: secret, .. }
+            | Self::Query { value: secret, .. } => Some(secret),
+        }
+    }
+}
+
 /// `rate_limit`: the requests that all readers of a bucket may send together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {

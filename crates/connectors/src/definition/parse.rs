@@ -126,12 +126,12 @@ fn kind(top: &mut Section<'_>, named: Option<KindName>) -> Option<Kind> {
 
 pub(super) fn postgres(mut section: Section<'_>, timeout: Duration) -> Option<PostgresDefinition> {
     let url = section.required("url", "write url = \"postgres://reader@db.example.com/crm\"");
-    let password = section.secret("password", "password_file");
+    let password = section.secret(["password", "password_file", "password_credential"]);
     let statement_timeout = section.duration("statement_timeout", timeout);
     let parsed = url.as_deref().and_then(|text| database_url(&section, text));
     let password_in_url = parsed.as_ref().is_some_and(|url| url_password(url).is_some());
     if password_in_url && password.is_some() {
-        section.wrong("url", "holds a password beside `password_file`", "take the password out of the URL");
+        section.wrong("url", "holds a password beside another", "take the password out of the URL");
     }
     section.finish();
     parsed?;

@@ -218,34 +218,49 @@ impl<'t> Section<'t> {
         Some(Section::new(table, format!("{}.", self.name(key)), value.span(), self.faults))
     }
 
-    /// A secret: in a file (`<key>_file`) or in the definition (`<key>`), not both.
-    pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretText> {
+    /// A secret: in the definition (`<key>`), in a file (`<key>_file`) or kept by the tenant (`<key>_credential`), one
+    /// of them.
+    pub(super) fn secret(&mut self, [key, file_key, kept_key]: [&'static str; 3]) -> Option<SecretText> {
         let inline = self.string(key);
         let file = self.string(file_key);
-        match (inline, file) {
-            (Some(_), Some(_)) => {
-                self.wrong(key, format!("and `{file_key}` exclude each other"), format!("keep `{file_key}`"));
-                None
-            }
-            (Some(text), None) => {
-                Some(SecretText::Inline { key: self.name(key), text: SecretString::from(text) })
-            }
-            (None, Some(path)) => Some(SecretText::File { key: self.name(file_key), path: path.into() }),
-            (None, None) => None,
-        }
-    }
-
-    pub(super) fn required_secret(
-        &mut self,
-        key: &'static str,
-        file_key: &'static str,
-    ) -> Option<SecretText> {
-        if !self.has(key) && !self.has(file_key) {
-            self.asked.extend([key, file_key]);
-            self.missing(file_key, "write the secret into a file and name that file here");
+        let kept = self.string(kept_key).filter(|name| self.is_credential(kept_key, name));
+        let given: Vec<_> = [key, file_key, kept_key].into_iter().filter(|key| self.has(key)).collect();
+        if let [first, other, ..] = given[..] {
+            self.wrong(first, format!("and `{other}` exclude each other"), format!("keep `{other}`"));
             return None;
         }
-        self.secret(key, file_key)
+        if let Some(name) = kept {
+            return Some(SecretText::Kept { key: self.name(kept_key), name, keeper: None });
+        }
+        if let Some(path) = file {
+            return Some(SecretText::File { key: self.name(file_key), path: path.into() });
+        }
+        inline.map(|text| SecretText::Inline { key: self.name(key), text: SecretString::from(text) })
+    }
+
+    fn is_credential(&self, key: &str, name: &str) -> bool {
+        let good = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.len() <= 63
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
+        if !good {
+            // It may be the secret itself, typed into the wrong place: it is not repeated.
+            let help = "write the name that `connector credential set` was given: a letter a-z, then a-z, 0-9, - and _, at most 63 in all";
+            self.wrong(key, "is no name of a credential", help);
+        }
+        good
+    }
+
+    pub(super) fn required_secret(&mut self, keys: [&'static str; 3]) -> Option<SecretText> {
+        if !keys.iter().any(|key| self.has(key)) {
+            self.asked.extend(keys);
+            let [_, file_key, kept_key] = keys;
+            let help = format!(
+                "write the secret into a file and name that file here, or give it to `connector credential set` and write `{kept_key}`"
+            );
+            self.missing(file_key, help);
+            return None;
+        }
+        self.secret(keys)
     }
 
     /// Reports the keys that nobody asked for.

@@ -138,6 +138,15 @@ impl TargetConnection {
     }
 }
 
+impl TargetConnection {
+    pub(super) const fn secret_mut(&mut self) -> Option<&mut SecretText> {
+        match self {
+            Self::Postgres(postgres) => postgres.password.as_mut(),
+            Self::Http(http) => http.auth.secret_mut(),
+        }
+    }
+}
+
 impl StreamTarget {
     /// The fields that may be written.
     #[must_use]

@@ -105,6 +105,15 @@ fn what_does_not_fit_together_is_refused() {
             with_http("auth = { type = \"bearer\", token = \"a\", token_file = \"b\" }", ""),
             "exclude each other",
         ),
+        (
+            with_http("auth = { type = \"bearer\", token_file = \"a\", token_credential = \"b\" }", ""),
+            "exclude each other",
+        ),
+        (
+            // The secret itself, typed into the wrong place, is not repeated.
+            with_http("auth = { type = \"bearer\", token_credential = \"planted Token\" }", ""),
+            "is no name of a credential",
+        ),
         (with_http("headers = { Authorization = \"x\" }", ""), "belong into `auth`"),
         (with_http("rate_limit = { requests = 0, per = \"1s\" }", ""), "out of range"),
         (with_http("", "").replace("\"people\"\nkey", "\"https://evil.example/\"\nkey"), "more than a path"),

@@ -40,6 +40,12 @@ impl ActionClass {
         Self("certification".to_owned())
     }
 
+    /// A rotation of keys, another key of a key service, or a key taken out of use.
+    #[must_use]
+    pub fn key_rotation() -> Self {
+        Self("key_rotation".to_owned())
+    }
+
     /// Lowering a gate.
     #[must_use]
     pub fn gate_lower() -> Self {

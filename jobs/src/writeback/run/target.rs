@@ -9,6 +9,7 @@ use governance::{
     writeback::{Plan, Values, Writeback},
 };
 use queue::{FailureClass, JobError};
+use vault::Vault;
 
 use super::judge::source;
 use crate::{connector_registry, connector_sync::budget::TenantBudget, target_capability};
@@ -34,10 +35,9 @@ enum NoTarget {
 
 /// None where the connector has been defined anew since the change was planned: what is there now is another target,
 /// and neither a write nor a look there would be of this change.
-pub(super) async fn open(db: &TenantDb, seen: &Writeback) -> Result<Option<Opened>, JobError> {
+pub(super) async fn open(db: &TenantDb, vault: &Vault, seen: &Writeback) -> Result<Option<Opened>, JobError> {
     let (connector, stream) = (&seen.plan.connector, &seen.plan.stream);
-    let definition =
-        connector_registry::load(db, connector).await.map_err(connector_registry::into_job_error)?;
+    let definition = connector_registry::open(db, vault, connector).await.map_err(connector_registry::into_job_error)?;
     let digest = target_capability::digest(&definition);
     if seen.plan.definition.is_some_and(|planned| planned != digest) {
         return Ok(None);

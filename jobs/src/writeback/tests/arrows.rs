@@ -32,7 +32,7 @@ impl Change {
         let mut conn = stage.tenant_connection().await;
         let ada = governance::actor::named(&mut conn, "ada").await.unwrap().id;
         let (planned, asked) =
-            plan(&stage.as_request().await, &wish(ada, "1", "old@x.org"), false).await.unwrap();
+            plan(&stage.as_request().await, &stage.vault, &wish(ada, "1", "old@x.org"), false).await.unwrap();
         super::house::approve_asked(&mut conn, asked).await;
         job(&stage.tenant, planned.id).unwrap()
     }

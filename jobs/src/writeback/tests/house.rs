@@ -84,7 +84,8 @@ impl House {
         let ada = actor::named(&mut conn, "ada").await.unwrap().id;
         let db = stage.as_request().await;
         for key in ["1", "2"] {
-            let (planned, asked) = plan(&db, &wish(ada, key, "new@x.org"), false).await.unwrap();
+            let (planned, asked) =
+                plan(&db, &stage.vault, &wish(ada, key, "new@x.org"), false).await.unwrap();
             approve_asked(&mut conn, asked).await;
             let record = stage.run(job(&stage.tenant, planned.id).unwrap()).await;
             assert_eq!(record.state, JobState::Succeeded, "{:?}", record.note);
@@ -128,7 +129,7 @@ impl House {
     }
 
     pub(crate) async fn plan(&self, wish: &Wish) -> Result<(WritebackId, Asked), PlanError> {
-        let (planned, asked) = plan(&self.stage.as_request().await, wish, false).await?;
+        let (planned, asked) = plan(&self.stage.as_request().await, &self.stage.vault, wish, false).await?;
         Ok((planned.id, asked))
     }
 

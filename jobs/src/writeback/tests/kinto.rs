@@ -51,7 +51,7 @@ impl Kinto {
         run(&mut conn, PATH).await;
         let ada = governance::actor::named(&mut conn, "ada").await.unwrap().id;
         let wish = wish(ada, key, "old@x.org");
-        let (planned, asked) = plan(&stage.as_request().await, &wish, false).await.unwrap();
+        let (planned, asked) = plan(&stage.as_request().await, &stage.vault, &wish, false).await.unwrap();
         approve_asked(&mut conn, asked).await;
         job(&stage.tenant, planned.id).unwrap()
     }

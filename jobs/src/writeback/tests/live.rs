@@ -53,7 +53,8 @@ async fn what_was_not_written_and_what_was_undone_make_no_path_live() {
     house.run(id).await;
     lower(&house, PathState::Certified).await;
     let ada = house.actor("ada").await;
-    let (planned, asked) = compensate(&house.stage.as_request().await, id, ada, false).await.unwrap();
+    let (planned, asked) =
+        compensate(&house.stage.as_request().await, &house.stage.vault, id, ada, false).await.unwrap();
     house.approve(asked).await;
     assert_eq!(house.run(planned.id).await.state, State::Verified);
     assert_eq!(state(&house).await, PathState::Certified);

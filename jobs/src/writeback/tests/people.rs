@@ -51,7 +51,8 @@ async fn w4_a_record_has_one_open_change_at_a_time() {
 /// Undoes a writeback and sees it through.
 async fn undo(house: &House, id: governance::writeback::WritebackId) -> governance::writeback::Writeback {
     let ada = house.actor("ada").await;
-    let (planned, asked) = compensate(&house.stage.as_request().await, id, ada, false).await.unwrap();
+    let (planned, asked) =
+        compensate(&house.stage.as_request().await, &house.stage.vault, id, ada, false).await.unwrap();
     house.approve(asked).await;
     house.run(planned.id).await
 }
@@ -65,7 +66,7 @@ async fn w7_what_was_written_is_put_back() {
     assert_eq!(house.row(id).await.state, State::Compensated);
     assert_eq!(house.end(id).await, "compensated applied,applied,compensated 2 OLD@x.org 2");
     let ada = house.actor("ada").await;
-    let again = compensate(&house.stage.as_request().await, id, ada, false).await;
+    let again = compensate(&house.stage.as_request().await, &house.stage.vault, id, ada, false).await;
     assert!(matches!(again, Err(PlanError::State { .. })), "{again:?}");
 }
 
@@ -77,13 +78,13 @@ async fn w7_a_later_edit_of_a_person_is_never_undone() {
     let ada = house.actor("ada").await;
     // Between the plan of the undoing and its send …
     let db = house.stage.as_request().await;
-    let (planned, asked) = compensate(&db, id, ada, false).await.unwrap();
+    let (planned, asked) = compensate(&db, &house.stage.vault, id, ada, false).await.unwrap();
     house.approve(asked).await;
     house.at_target("update contacts set email = 'a person''s' where id = 1").await;
     assert_eq!(house.run(planned.id).await.state, State::Conflict);
     assert_eq!(house.row(id).await.state, State::Verified);
     // … and before its plan.
-    let refused = compensate(&db, id, ada, false).await;
+    let refused = compensate(&db, &house.stage.vault, id, ada, false).await;
     assert!(matches!(refused, Err(PlanError::NotOurs(_))), "{refused:?}");
     assert_eq!(house.target("select email from contacts where id = 1").await, "a person's");
 }
@@ -127,6 +128,6 @@ async fn w1_a_record_is_created_once_and_a_creation_is_not_undone() {
     let again = house.plan(&wish).await;
     assert!(matches!(again, Err(PlanError::Exists(_))), "{again:?}");
     let ada = house.actor("ada").await;
-    let undone = compensate(&house.stage.as_request().await, id, ada, false).await;
+    let undone = compensate(&house.stage.as_request().await, &house.stage.vault, id, ada, false).await;
     assert!(matches!(undone, Err(PlanError::State { .. })), "{undone:?}");
 }

@@ -43,7 +43,9 @@ async fn p5_an_approval_is_not_used_for_another_target_though_it_holds_the_same(
              set session_replication_role = replica; update tenant.path set state = 'certified'",
         )
         .await;
-    target_capability::find_out(&house.stage.as_request().await, "crm", "rows").await.unwrap();
+    target_capability::find_out(&house.stage.as_request().await, &house.stage.vault, "crm", "rows")
+        .await
+        .unwrap();
     let row = house.run(id).await;
     assert_eq!((row.state, row.reason.as_deref(), row.sends), (State::Conflict, Some("redefined"), 0));
     assert_eq!(house.tenant("select state from governance.approval").await, "open", "it is not used");

@@ -23,7 +23,8 @@ impl Stage<'_> {
         let mut read = self.db.read().await?;
         let state = path::by_name(&mut read, PATH).await?.state;
         read.finish().await?;
-        let found = target_capability::find_out(self.db, self.definition.name(), STREAM).await?;
+        let vault = self.control.vault()?;
+        let found = target_capability::find_out(self.db, &vault, self.definition.name(), STREAM).await?;
         if state == PathState::Catalogued {
             let mut write = self.db.write().await?;
             let ada = actor::named(&mut write, ADA).await?;

@@ -69,20 +69,20 @@ pub(in crate::definition) fn auth(section: &mut Section<'_>) -> Option<Auth> {
         auth.required("type", "write type = \"bearer\", \"basic\", \"header\", \"query\" or \"none\"")?;
     let read = match kind.as_str() {
         "none" => Some(Auth::None),
-        "bearer" => auth.required_secret("token", "token_file").map(Auth::Bearer),
+        "bearer" => auth.required_secret(["token", "token_file", "token_credential"]).map(Auth::Bearer),
         "basic" => {
             let username = auth.required("username", "write the user's name");
-            let password = auth.required_secret("password", "password_file");
+            let password = auth.required_secret(["password", "password_file", "password_credential"]);
             username.zip(password).map(|(username, password)| Auth::Basic { username, password })
         }
         "header" => {
             let name = header_name(&mut auth);
-            let value = auth.required_secret("value", "value_file");
+            let value = auth.required_secret(["value", "value_file", "value_credential"]);
             name.zip(value).map(|(name, value)| Auth::Header { name, value })
         }
         "query" => {
             let name = auth.required("name", "write the parameter's name");
-            let value = auth.required_secret("value", "value_file");
+            let value = auth.required_secret(["value", "value_file", "value_credential"]);
             name.zip(value).map(|(name, value)| Auth::Query { name, value })
         }
         _ => {

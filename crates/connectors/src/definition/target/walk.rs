@@ -69,6 +69,9 @@ fn same_secret(source: Option<&SecretText>, target: Option<&SecretText>) -> bool
         (Some(SecretText::File { path: source, .. }), Some(SecretText::File { path: target, .. })) => {
             source == target
         }
+        (Some(SecretText::Kept { name: source, .. }), Some(SecretText::Kept { name: target, .. })) => {
+            source == target
+        }
         (Some(SecretText::Inline { text: source, .. }), Some(SecretText::Inline { text: target, .. })) => {
             source.expose_secret() == target.expose_secret()
         }
