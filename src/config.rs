@@ -113,6 +113,8 @@ pub(crate) struct Audit {
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub(crate) keyring_file: Option<PathBuf>,
+    pub(crate) aws_credentials_file: Option<PathBuf>,
+    pub(crate) aws_endpoint: Option<String>,
     /// How old a backup may be that is restored.
     pub(crate) backups_kept: Duration,
 }

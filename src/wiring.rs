@@ -29,7 +29,7 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, Postgres},
 };
-use vault::{Keyring, KeyringError, Services, Vault, Vendor};
+use vault::{AwsKms, Keyring, KeyringError, Services, Vault, Vendor};
 
 pub(crate) use self::{refuse::powers, server::Server};
 use crate::{
@@ -256,6 +256,10 @@ impl Control {
         let mut services = Services::none();
         if let Some(keyring) = keyring {
             services = services.with(Vendor::Local, Arc::new(keyring));
+        }
+        if let Some(credentials) = &self.config.keys.aws_credentials_file {
+            let aws = AwsKms::new(credentials, self.config.keys.aws_endpoint.clone())?;
+            services = services.with(Vendor::Aws, Arc::new(aws));
         }
         Ok(self.vault.get_or_init(|| Vault::new(services)).clone())
     }

@@ -32,7 +32,7 @@ use queue::{
 };
 
 use vault::{
-    CatalogError, KeyringError, RetireRefused, ServiceClass, ServiceError, VaultError,
+    AccessError, CatalogError, KeyringError, RetireRefused, ServiceClass, ServiceError, VaultError,
     rotation::RotationError,
 };
 
@@ -173,6 +173,7 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().map(|_: &DefinitionError| Exit::Configuration))
         .or_else(|| error.downcast_ref().map(|_: &PasswordError| Exit::Configuration))
         .or_else(|| error.downcast_ref().map(|_: &KeyringError| Exit::Configuration))
+        .or_else(|| error.downcast_ref().map(|_: &AccessError| Exit::Configuration))
         .or_else(|| error.downcast_ref().map(|_: &EmbeddedError| Exit::Configuration))
         .or_else(|| error.downcast_ref().map(of_connect))
         .or_else(|| error.downcast_ref().and_then(of_enqueue))

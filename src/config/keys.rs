@@ -28,7 +28,7 @@ const fn secret(path: &'static str, variable: &'static str) -> Key {
 }
 
 /// All keys, in the order in which they are shown.
-pub(crate) const KEYS: [Key; 30] = [
+pub(crate) const KEYS: [Key; 32] = [
     key("environment", "TENURE_ENVIRONMENT"),
     key("region", "TENURE_REGION"),
     secret("database.url", "DATABASE_URL"),
@@ -46,6 +46,8 @@ pub(crate) const KEYS: [Key; 30] = [
     key("audit.signing_key_file", "TENURE_AUDIT_SIGNING_KEY_FILE"),
     key("audit.checkpoint_folder", "TENURE_AUDIT_CHECKPOINT_FOLDER"),
     key("keys.keyring_file", "TENURE_KEYS_KEYRING_FILE"),
+    key("keys.aws_credentials_file", "TENURE_KEYS_AWS_CREDENTIALS_FILE"),
+    key("keys.aws_endpoint", "TENURE_KEYS_AWS_ENDPOINT"),
     key("keys.backups_kept", "TENURE_KEYS_BACKUPS_KEPT"),
     key("worker.queues", "TENURE_WORKER_QUEUES"),
     key("worker.slots", "TENURE_WORKER_SLOTS"),

@@ -23,6 +23,8 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
         checkpoint_folder: reader.path("audit.checkpoint_folder"),
     };
     let keyring_file = reader.path("keys.keyring_file");
+    let aws_credentials_file = reader.path("keys.aws_credentials_file");
+    let aws_endpoint = reader.text("keys.aws_endpoint");
     let backups_kept = reader.duration("keys.backups_kept");
     let worker = reader.worker();
     let telemetry = reader.telemetry();
@@ -33,7 +35,7 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
         database: database?,
         tenants: tenants?,
         audit,
-        keys: Keys { keyring_file, backups_kept: backups_kept? },
+        keys: Keys { keyring_file, aws_credentials_file, aws_endpoint, backups_kept: backups_kept? },
         worker: worker?,
         telemetry: telemetry?,
         dev,

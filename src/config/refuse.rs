@@ -16,6 +16,7 @@ pub(super) fn refuse(config: &Config, faults: &mut Faults) {
     pairs(config, faults);
     audit(config, faults);
     deletions(config, faults);
+    aws(config, faults);
     metrics(config, faults);
     traces(config, faults);
     if config.environment == Environment::Production {
@@ -85,6 +86,25 @@ fn deletions(config: &Config, faults: &mut Faults) {
     if cooling_off > COOLING_OFF_MAX {
         let what = format!("`tenants.deletion_cooling_off` of {cooling_off:?} is too long");
         faults.add(config.place("tenants.deletion_cooling_off"), what, "31d is the most");
+    }
+}
+
+fn aws(config: &Config, faults: &mut Faults) {
+    let Some(endpoint) = &config.keys.aws_endpoint else { return };
+    if config.keys.aws_credentials_file.is_none() {
+        let what = "`keys.aws_endpoint` is set without `keys.aws_credentials_file`";
+        faults.add(config.place("keys.aws_endpoint"), what, "set that too, or remove it");
+    }
+    let is_private = config.environment == Environment::Production;
+    let url = ::url::Url::parse(endpoint).ok();
+    let schemes: &[&str] = if is_private { &["https"] } else { &["https", "http"] };
+    if url.is_none_or(|url| !schemes.contains(&url.scheme())) {
+        let what = format!("`keys.aws_endpoint` {endpoint:?} is no address to send keys to");
+        faults.add(
+            config.place("keys.aws_endpoint"),
+            what,
+            "write it like https://kms.eu-central-1.amazonaws.com/",
+        );
     }
 }
 

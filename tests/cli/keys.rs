@@ -91,7 +91,7 @@ async fn k9_a_credential_comes_from_standard_input_and_is_shown_by_nothing() {
         bench.ok(&["connector", "credential", "list"]),
         bench.ok(&["connector", "discover", "hr"]),
         bench.ok(&["job", "list", "--json"]),
-        bench.ok(&["audit", "timeline", "--tenant", "acme"]),
+        bench.ok(&["audit", "export", "--tenant", "acme"]),
         bench.ok(&["key", "census", "--tenant", "acme", "--json"]),
         everything(&bench).await,
     ];

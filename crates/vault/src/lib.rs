@@ -10,6 +10,7 @@
 //!
 //! Refuses: to know what is sealed, a job, or a lease. Columns are found in the catalog by their type, `governance.sealed`.
 
+mod aws;
 mod catalog;
 mod census;
 mod cipher;
@@ -25,6 +26,7 @@ mod tests;
 mod vault;
 
 pub use self::{
+    aws::{AccessError, AwsKms},
     catalog::{CatalogError, Column, columns},
     census::{Census, DekCensus, KekCensus, census},
     cipher::{Dek, DoesNotOpen, TooLong},

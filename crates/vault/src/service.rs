@@ -7,6 +7,7 @@ use secrecy::SecretSlice;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    aws::AccessError,
     keyring::KeyringError,
     sealed::{DekId, Owner},
 };
@@ -207,6 +208,9 @@ pub enum ServiceError {
     /// Keys of this service are made by their owner.
     #[error("a key of {0} is made by its owner: make it there and name it with `tenure key set`")]
     NotOurs(Vendor),
+    /// There is no way to show a key service who asks.
+    #[error(transparent)]
+    Access(Box<AccessError>),
     /// The keyring file cannot be used.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -233,6 +237,7 @@ impl ServiceError {
             | Self::NotConfigured(_)
             | Self::NoKey
             | Self::NotOurs(_)
+            | Self::Access(_)
             | Self::Keyring(_) => ServiceClass::Configuration,
         }
     }

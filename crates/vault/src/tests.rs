@@ -1,5 +1,6 @@
 //! Values, keys and rotations on a real database, with a keyring and with key services that fail.
 
+mod aws;
 mod house;
 mod keyring;
 mod retiring;
