@@ -15,6 +15,7 @@ use queue::{NewJob, Queue, Worker, WorkerOptions};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::time::Instant;
+use vault::{Services, Vault};
 use verifier::note::SecretKey;
 
 use crate::{
@@ -168,8 +169,11 @@ impl Bench<'_> {
         let checkpoints = Checkpoints::new(key, self.folder.join("checkpoints"));
         let tombstones = Tombstones::of(self.folder.to_owned());
         let region = self.region.clone();
-        let environment = Environment::new(queue.clone(), tenants, provisioner, region, Some(checkpoints))
-            .deleting(Deletions::new(tombstones, None, None));
+        // A tenant that only comes and goes seals nothing.
+        let vault = Vault::new(Services::none());
+        let environment =
+            Environment::new(queue.clone(), tenants, provisioner, region, Some(checkpoints), vault)
+                .deleting(Deletions::new(tombstones, None, None));
         let options = WorkerOptions {
             queues: vec![queue_of(&self.region), deletions_of(&self.region)],
             slots: self.options.slots,

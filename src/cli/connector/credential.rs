@@ -15,7 +15,7 @@ use super::super::{
     Context,
     exit::{Exit, Failure},
     output::{Answer, Page, Table},
-    policy::Whose,
+    tenant::Whose,
 };
 
 const EXAMPLES: &str = "Examples:

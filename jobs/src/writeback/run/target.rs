@@ -37,7 +37,8 @@ enum NoTarget {
 /// and neither a write nor a look there would be of this change.
 pub(super) async fn open(db: &TenantDb, vault: &Vault, seen: &Writeback) -> Result<Option<Opened>, JobError> {
     let (connector, stream) = (&seen.plan.connector, &seen.plan.stream);
-    let definition = connector_registry::open(db, vault, connector).await.map_err(connector_registry::into_job_error)?;
+    let definition =
+        connector_registry::open(db, vault, connector).await.map_err(connector_registry::into_job_error)?;
     let digest = target_capability::digest(&definition);
     if seen.plan.definition.is_some_and(|planned| planned != digest) {
         return Ok(None);
