@@ -185,11 +185,14 @@ impl Bench<'_> {
     /// Drops what a measurement that failed has left.
     async fn clean(&self) -> Result<(), MeasureError> {
         let mut conn = PgConnection::connect_with(&self.server).await.doing("connecting")?;
-        let left = match control::list(&mut conn).await {
-            Ok(tenants) => tenants,
-            // It failed before there could be any.
-            Err(_) => return Ok(()),
-        };
+        let has_tenants = sqlx::query_scalar!(
+            r#"-- measure.has_tenants
+            select to_regclass('control.tenant') is not null as "has!""#
+        );
+        if !has_tenants.fetch_one(&mut conn).await.doing("looking for tenants")? {
+            return Ok(());
+        }
+        let left = control::list(&mut conn).await.doing("looking for tenants")?;
         let provisioner = Provisioner::new(self.server.clone(), self.passwords.clone());
         for tenant in left.into_iter().filter(|tenant| tenant.state != control::TenantState::Deleted) {
             let doom = format!("update control.tenant set state = 'deleting' where id = '{}'", tenant.id);

@@ -357,10 +357,12 @@ fn of_worker(error: &WorkerError) -> Option<Exit> {
 fn of_tenant(error: &TenantError) -> Option<Exit> {
     match error {
         TenantError::NoSuchTenant(_) => Some(Exit::NotFound),
-        TenantError::OtherRegion { .. } | TenantError::NotActive { .. } => Some(Exit::Refused),
-        TenantError::Tombstone(TombstoneError::Buried { .. }) => Some(Exit::Refused),
-        TenantError::Tombstone(TombstoneError::Unreadable { .. }) => Some(Exit::Configuration),
-        TenantError::OtherDatabase { .. } => Some(Exit::Configuration),
+        TenantError::OtherRegion { .. }
+        | TenantError::NotActive { .. }
+        | TenantError::Tombstone(TombstoneError::Buried { .. }) => Some(Exit::Refused),
+        TenantError::Tombstone(TombstoneError::Unreadable { .. }) | TenantError::OtherDatabase { .. } => {
+            Some(Exit::Configuration)
+        }
         TenantError::Password(_) | TenantError::Control(_) | TenantError::Database(_) => None,
         other => Some(of_class(other.class())),
     }

@@ -101,7 +101,7 @@ pub(super) enum Command {
     /// Delete a tenant for good: needs a second person's yes, and can be called off until it has cooled off
     Delete(delete::Args),
     /// Verify and show what the deletion of a tenant has removed, and what remains
-    Certificate(certificate::Args),
+    Certificate(Box<certificate::Args>),
 }
 
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {

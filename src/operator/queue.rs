@@ -1,9 +1,10 @@
 //! Queues and limits.
 
+use database::control::TenantId;
 use queue::{CapOn, Limit, LimitName};
 use serde_json::{Value, json};
 
-use super::{Deed, Operator, digest};
+use super::{Deed, Operator, digest, tenant::living};
 
 impl Operator<'_> {
     pub(crate) async fn pause(&self, queue: &str, reason: Option<&str>) -> anyhow::Result<()> {
@@ -24,6 +25,9 @@ impl Operator<'_> {
 
     pub(crate) async fn set_limit(&self, limit: &Limit) -> anyhow::Result<()> {
         let mut intervention = self.intervene().await?;
+        if let Limit::Weight { tenant, .. } | Limit::Cap { on: CapOn::Tenant(tenant), .. } = limit {
+            living(&mut intervention, TenantId(*tenant)).await?;
+        }
         intervention.set_limit(limit).await?;
         self.commit(intervention, vec![limit_set(limit)]).await
     }

@@ -16,6 +16,10 @@ impl Operator<'_> {
     ) -> anyhow::Result<(Tenant, JobId)> {
         let mut intervention = self.intervene().await?;
         let (tenant, is_new) = control::enter(intervention.connection(), name, region).await?;
+        if is_doomed(tenant.state) {
+            let what = format!("the tenant {name} is {}: its name is never used again", tenant.state);
+            return Err(Failure::refused(what, "choose another name").into());
+        }
         let mut schedules = Vec::new();
         for schedule in if is_new { jobs::standing::schedules(&tenant)? } else { Vec::new() } {
             intervention.put_schedule(&schedule).await?;
@@ -55,7 +59,7 @@ impl Operator<'_> {
 }
 
 /// Locks the tenant, and refuses one that is being deleted or gone: what a deletion has frozen stays so.
-async fn living(intervention: &mut Intervention, id: TenantId) -> anyhow::Result<Tenant> {
+pub(super) async fn living(intervention: &mut Intervention, id: TenantId) -> anyhow::Result<Tenant> {
     let tenant = hold::lock(intervention.connection(), id).await?;
     if is_doomed(tenant.state) {
         let what = format!("the tenant {} is {}", tenant.name, tenant.state);

@@ -143,6 +143,9 @@ async fn e5_after_deleted_a_planted_canary_is_found_in_no_database_row_or_file()
              || ' ' || (select count(*) from pg_roles where rolname = '{database}')"
     );
     assert_eq!(one(&mut conn, left).await, "0 0");
+    // Nobody gives it anything any more.
+    refused(&bench, &["tenant", "create", "acme"], 4, "never used again");
+    refused(&bench, &["queue", "limit", "set", "--tenant", "acme", "--running", "2"], 4, "is deleted");
     // Only the tombstone, the record of the deletion and the chain know the tenant.
     let knowing: Vec<_> = places(&mut conn, &schemas, &id)
         .await

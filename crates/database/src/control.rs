@@ -163,6 +163,7 @@ pub async fn mark_active(
 }
 
 /// A number as text: not every JSON reader keeps 64 bits.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn as_text<S: serde::Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(number)
 }

@@ -63,13 +63,21 @@ impl Tombstones {
 
     /// Refuses a tenant that has a tombstone.
     pub async fn refuse(&self, tenant: TenantId) -> Result<(), TombstoneError> {
-        let unreadable = |source| TombstoneError::Unreadable { folder: self.0.clone(), source };
-        // A folder that is not there, such as one that is not mounted, is not one without tombstones.
-        fs::metadata(&self.0).await.map_err(unreadable)?;
+        self.check().await?;
         let file = self.folder_of(tenant).join(FILE);
-        if fs::try_exists(&file).await.map_err(unreadable)? {
-            return Err(TombstoneError::Buried { tenant, file });
+        match fs::try_exists(&file).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(TombstoneError::Buried { tenant, file }),
+            Err(source) => Err(self.unreadable(source)),
         }
-        Ok(())
+    }
+
+    /// Refuses a folder that is not there, such as one that is not mounted: it is not one without tombstones.
+    pub async fn check(&self) -> Result<(), TombstoneError> {
+        fs::read_dir(&self.0).await.map_err(|source| self.unreadable(source)).map(drop)
+    }
+
+    fn unreadable(&self, source: io::Error) -> TombstoneError {
+        TombstoneError::Unreadable { folder: self.0.clone(), source }
     }
 }

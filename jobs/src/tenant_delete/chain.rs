@@ -65,7 +65,7 @@ pub(super) async fn take_out(
     }
     let file = export(conn, &head, folder).await.map_err(|error| match error {
         ExportError::Audit(error) => of_audit(error),
-        error => JobError::retry(error),
+        error @ ExportError::Write(_) => JobError::retry(error),
     })?;
     Ok(Some(ChainEnd {
         origin: head.origin,

@@ -69,6 +69,9 @@ impl<'a> Saga<'a> {
         let set = |missing| JobError::fail(missing, FailureClass::Configuration);
         let checkpoints = environment.checkpoints().ok_or_else(|| set(NotSet::Key))?;
         let deletions = environment.deletions().ok_or_else(|| set(NotSet::Tombstones))?;
+        // Before anything goes: what is left of the tenant must have a place.
+        let place = deletions.tombstones().check().await;
+        place.map_err(|error| JobError::fail(error, FailureClass::Configuration))?;
         let mut conn = environment.queue().pool().acquire().await.map_err(of_database)?;
         let found = deletion::by_id(&mut conn, id).await.map_err(of_deletion)?;
         must_live(&found)?;

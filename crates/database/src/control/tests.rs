@@ -169,9 +169,9 @@ async fn e6_the_schema_dooms_no_held_tenant_holds_no_doomed_one_and_lets_none_co
     assert!(hold::release(&mut conn, tenant.id, held.id, Uuid::new_v4()).await.unwrap());
     assert!(!hold::release(&mut conn, tenant.id, held.id, Uuid::new_v4()).await.unwrap(), "once");
     deletion::begin(&mut conn, id).await.unwrap();
-    let hold = "insert into control.legal_hold (tenant, reason, placed_by)
+    let late = "insert into control.legal_hold (tenant, reason, placed_by)
         select id, 'x', gen_random_uuid() from control.tenant";
-    refused(&mut conn, hold, "legal_hold_needs_a_living_tenant").await;
+    refused(&mut conn, late, "legal_hold_needs_a_living_tenant").await;
     for back in ["active", "frozen", "provisioning"] {
         let back = match back {
             "active" => "update control.tenant set state = 'active'",
