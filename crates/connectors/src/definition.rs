@@ -7,6 +7,7 @@
 mod fault;
 mod http;
 mod parse;
+mod redact;
 mod section;
 mod stream;
 mod target;
@@ -31,6 +32,7 @@ pub use http::{
     TokenPlace,
 };
 pub(crate) use parse::url_password;
+pub use redact::{REDACTED, Redacted, redacted};
 pub use target::{Convergence, StreamTarget};
 pub(crate) use target::{
     HttpTarget, HttpTargetConnection, IdempotencyProbe, RowVersion, TableTarget, TargetConnection,

@@ -41,7 +41,8 @@ pub use cursor::{CursorFault, CursorType, CursorValue};
 pub use definition::{
     Auth, Convergence, CursorParam, CursorRule, Definition, DefinitionError, DefinitionFault, Deletions,
     FieldPath, Format, HttpDefinition, HttpStream, Kind, Method, Order, Pagination, ParamFormat,
-    PostgresDefinition, RateLimit, Settle, Stream, StreamOrigin, StreamTarget, TokenPlace,
+    PostgresDefinition, REDACTED, RateLimit, Redacted, Settle, Stream, StreamOrigin, StreamTarget,
+    TokenPlace, redacted,
 };
 pub use error::{ErrorClass, Place, SourceError};
 pub use record::{Batch, KeyRange, Record, RejectReason, Rejected};
