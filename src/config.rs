@@ -74,6 +74,7 @@ pub(crate) struct Config {
     pub(crate) tenants: Tenants,
     pub(crate) audit: Audit,
     pub(crate) keys: Keys,
+    pub(crate) exports: Exports,
     pub(crate) worker: Worker,
     pub(crate) telemetry: Telemetry,
     pub(crate) dev: Dev,
@@ -117,6 +118,14 @@ pub(crate) struct Keys {
     pub(crate) aws_endpoint: Option<String>,
     /// How old a backup may be that is restored.
     pub(crate) backups_kept: Duration,
+}
+
+/// The section `exports`.
+#[derive(Clone, Debug)]
+pub(crate) struct Exports {
+    /// None means one in the data folder.
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) keep: Duration,
 }
 
 /// The section `worker`.

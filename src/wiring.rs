@@ -21,7 +21,7 @@ use database::{
     tombstone::Tombstones,
 };
 use governance::checkpoint::{self, CheckpointError};
-use jobs::{Environment, audit_checkpoint::Checkpoints, tenant_delete::Deletions};
+use jobs::{Environment, audit_checkpoint::Checkpoints, tenant_bundle::Exports, tenant_delete::Deletions};
 use queue::{Queue, Retention, Worker, WorkerOptions};
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -53,6 +53,8 @@ const CHECKPOINT_FOLDER: &str = "checkpoints";
 const TOMBSTONE_FOLDER: &str = "tombstones";
 /// The keyring, in the data folder, where none is configured.
 const KEYRING_FILE: &str = "keyring.json";
+/// Where bundles of tenants' data go, in the data folder, where no folder is configured.
+const EXPORT_FOLDER: &str = "exports";
 
 /// What to do about a schema that lags behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,11 +190,14 @@ impl Control {
         let checkpoints = self.has_checkpoints().then(|| self.checkpoints()).transpose()?;
         let (queue, region) = (self.queue.clone(), self.region().clone());
         let (tenants, provisioner) = (tenants.clone(), provisioner.clone());
-        let environment = Environment::new(queue, tenants, provisioner, region, checkpoints, self.vault()?);
-        let environment = match self.deletions()? {
-            Some(deletions) => environment.deleting(deletions),
-            None => environment,
-        };
+        let mut environment =
+            Environment::new(queue, tenants, provisioner, region, checkpoints, self.vault()?);
+        if let Some(exports) = self.exports()? {
+            environment = environment.with_exports(exports);
+        }
+        if let Some(deletions) = self.deletions()? {
+            environment = environment.deleting(deletions);
+        }
         let options = self.worker_options(queues);
         let started = Worker::start(self.direct().clone(), jobs::registry(environment), options).await;
         started.context("while starting a worker")
@@ -304,7 +309,29 @@ impl Control {
     pub(crate) fn deletions(&self) -> anyhow::Result<Option<Deletions>> {
         let Some(tombstones) = self.tombstones()? else { return Ok(None) };
         let backup_days = self.config.tenants.backup_days;
-        Ok(Some(Deletions::new(tombstones, self.data_folder().ok(), backup_days)))
+        let mut folders: Vec<_> = self.data_folder().ok().into_iter().collect();
+        let exports = self.config.exports.folder.as_deref().map(std::path::absolute).transpose()?;
+        folders.extend(exports.filter(|exports| folders.iter().all(|folder| !exports.starts_with(folder))));
+        Ok(Some(Deletions::new(tombstones, folders, backup_days)))
+    }
+
+    /// Where bundles go that nobody named a place for, and how long they stay; in production nowhere unless a folder is set.
+    pub(crate) fn exports(&self) -> anyhow::Result<Option<Exports>> {
+        let settings = &self.config.exports;
+        let folder = match &settings.folder {
+            Some(folder) => folder.clone(),
+            None if self.config.environment == config::Environment::Production => return Ok(None),
+            None => self.data_folder()?.join(EXPORT_FOLDER),
+        };
+        Ok(Some(Exports::new(std::path::absolute(folder)?, settings.keep)))
+    }
+
+    /// A connection to a tenant's database as the role that owns what is in it. The tenant is of this process's region and in
+    /// service.
+    pub(crate) async fn owner_of(&self, tenant: &database::control::Tenant) -> anyhow::Result<PgConnection> {
+        self.tenant(tenant).await?;
+        let opened = self.tenants()?.1.inside(tenant).await;
+        opened.with_context(|| format!("while opening the database of tenant {} as its owner", tenant.name))
     }
 
     /// The folder for what belongs to this machine.

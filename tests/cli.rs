@@ -10,6 +10,7 @@ mod deletion;
 mod dev;
 mod exits;
 mod explain;
+mod exports;
 mod help;
 mod jobs;
 mod keys;

@@ -13,7 +13,7 @@ use vault::Vault;
 
 use crate::audit_checkpoint::Checkpoints;
 use crate::judges::Judges;
-use crate::tenant_delete::Deletions;
+use crate::{tenant_bundle::Exports, tenant_delete::Deletions};
 
 /// Cheap to clone; one per worker.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ struct Inner {
     checkpoints: Option<Checkpoints>,
     deletions: Option<Deletions>,
     vault: Vault,
+    exports: Option<Exports>,
     judges: Arc<dyn Judges>,
     #[cfg(test)]
     fault: crate::testing::Fault,
@@ -51,6 +52,7 @@ impl Environment {
             checkpoints,
             deletions: None,
             vault,
+            exports: None,
             #[cfg(not(test))]
             judges: Arc::new(crate::judges::BuiltIn),
             #[cfg(test)]
@@ -68,6 +70,17 @@ impl Environment {
     pub fn deleting(mut self, deletions: Deletions) -> Self {
         let inner = Arc::get_mut(&mut self.0).expect("it is told before it is handed out");
         inner.deletions = Some(deletions);
+        self
+    }
+
+    /// The same, with a folder for bundles of tenants' data.
+    ///
+    /// # Panics
+    /// When it was cloned before.
+    #[must_use]
+    pub fn with_exports(mut self, exports: Exports) -> Self {
+        let inner = Arc::get_mut(&mut self.0).expect("it is told before it is handed out");
+        inner.exports = Some(exports);
         self
     }
 
@@ -107,6 +120,10 @@ impl Environment {
     /// The tenant's database as an operator's request has it: for what a job asks of a tenant that it does not run for.
     pub(crate) async fn as_request(&self, tenant: TenantId) -> Result<TenantDb, TenantError> {
         self.0.tenants.open(Scope::of_request(tenant, self.0.region.clone())).await
+    }
+
+    pub(crate) fn exports(&self) -> Option<&Exports> {
+        self.0.exports.as_ref()
     }
 
     /// The tenant that the attempt runs for.

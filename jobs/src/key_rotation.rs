@@ -304,7 +304,7 @@ fn of_vault(error: VaultError) -> JobError {
     }
 }
 
-fn of_service(error: ServiceError) -> JobError {
+pub(crate) fn of_service(error: ServiceError) -> JobError {
     match error.class() {
         ServiceClass::Transient => JobError::retry(error),
         ServiceClass::Throttled(after) => JobError::throttled(after, describe(&error)),

@@ -19,6 +19,7 @@ pub mod connector_sync;
 pub mod denial;
 pub mod drift_check;
 mod environment;
+pub mod export_sweep;
 mod judges;
 pub mod key_rotation;
 pub mod key_scope;
@@ -31,7 +32,9 @@ pub mod readiness_scan;
 pub mod shadow_run;
 pub mod standing;
 pub mod target_capability;
+pub mod tenant_bundle;
 pub mod tenant_delete;
+pub mod tenant_export;
 pub mod tenant_provision;
 #[cfg(test)]
 mod testing;
@@ -106,6 +109,10 @@ pub const fn catalogue() -> &'static [Kind] {
             "reads verified changes back again, and takes up changes whose job was lost",
             r#"{"days": 90}"#,
         ),
+        Kind::of::<export_sweep::ExportSweep>(
+            "removes a bundle of a tenant's data whose time is over; made by the export itself",
+            r#"{"file": "acme-0198c5d2-3.zip", "bundle": "24b278fe8fd636333e2094f5a041ff27a613fff58dbf8360e1fe5559f1a4483e"}"#,
+        ),
         Kind::of::<key_rotation::KeyRotation>(
             "puts keys under a new version of the key that wraps them, or values under a new key; made by `key rotate`",
             r#"{"action": "rewrap", "approval": "7"}"#,
@@ -140,6 +147,10 @@ pub const fn catalogue() -> &'static [Kind] {
             r#"{"deletion": "7"}"#,
         )
         .for_the_platform(),
+        Kind::of::<tenant_export::TenantExport>(
+            "everything held on a tenant, as one zip, once the tenant's gate agrees; made by `tenant export`",
+            r#"{"approval": "3", "to": "/srv/handover"}"#,
+        ),
         Kind::of::<tenant_provision::TenantProvision>(
             "makes a tenant's role and database and brings them up to date",
             "{}",
@@ -164,6 +175,7 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<bulk_operation::BulkOperation>()
         .with::<connector_sync::ConnectorSync>()
         .with::<drift_check::DriftCheck>()
+        .with::<export_sweep::ExportSweep>()
         .with::<key_rotation::KeyRotation>()
         .with::<nightly_baseline::NightlyBaseline>()
         .with::<policy_wish::PolicyWish>()
@@ -172,6 +184,7 @@ pub fn registry(environment: Environment) -> Registry<Environment> {
         .with::<readiness_scan::ReadinessScan>()
         .with::<shadow_run::ShadowRun>()
         .with::<tenant_delete::TenantDelete>()
+        .with::<tenant_export::TenantExport>()
         .with::<tenant_provision::TenantProvision>()
         .with::<writeback::Writeback>()
         .with::<writeback_plan::WritebackPlan>()

@@ -173,7 +173,7 @@ impl Bench<'_> {
         let vault = Vault::new(Services::none());
         let environment =
             Environment::new(queue.clone(), tenants, provisioner, region, Some(checkpoints), vault)
-                .deleting(Deletions::new(tombstones, None, None));
+                .deleting(Deletions::new(tombstones, Vec::new(), None));
         let options = WorkerOptions {
             queues: vec![queue_of(&self.region), deletions_of(&self.region)],
             slots: self.options.slots,

@@ -14,7 +14,6 @@
 mod certificate;
 mod chain;
 mod files;
-mod key;
 mod paper;
 mod request;
 mod steps;
@@ -65,16 +64,16 @@ pub struct Deletions(Arc<Inner>);
 
 struct Inner {
     tombstones: Tombstones,
-    data_folder: Option<PathBuf>,
+    folders: Vec<PathBuf>,
     backup_days: Option<u32>,
 }
 
 impl Deletions {
-    /// Tombstones go there; the tenant's files in `data_folder` are swept; backups of the databases are kept for so many
-    /// days, if that is known.
+    /// Tombstones go there; the tenant's files in these folders are swept, none of which lies in another; backups of the
+    /// databases are kept for so many days, if that is known.
     #[must_use]
-    pub fn new(tombstones: Tombstones, data_folder: Option<PathBuf>, backup_days: Option<u32>) -> Self {
-        Self(Arc::new(Inner { tombstones, data_folder, backup_days }))
+    pub fn new(tombstones: Tombstones, folders: Vec<PathBuf>, backup_days: Option<u32>) -> Self {
+        Self(Arc::new(Inner { tombstones, folders, backup_days }))
     }
 
     /// The folder of tombstones.
@@ -83,8 +82,8 @@ impl Deletions {
         &self.0.tombstones
     }
 
-    fn data_folder(&self) -> Option<&PathBuf> {
-        self.0.data_folder.as_ref()
+    fn folders(&self) -> &[PathBuf] {
+        &self.0.folders
     }
 
     fn backup_days(&self) -> Option<u32> {

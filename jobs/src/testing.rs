@@ -32,7 +32,7 @@ use verifier::note::SecretKey;
 
 use crate::{
     Environment, audit_checkpoint::Checkpoints, deletions_of, environment::When, registry,
-    tenant_delete::Deletions,
+    tenant_bundle::Exports, tenant_delete::Deletions,
 };
 
 /// What happens at a boundary.
@@ -116,6 +116,7 @@ pub(crate) struct Stage {
     pub provisioner: Provisioner,
     pub checkpoints: Checkpoints,
     pub deletions: Deletions,
+    pub exports: Exports,
     /// Keeps no key in memory, so that what befalls a key service is seen at once.
     pub vault: Vault,
     pub keyring: PathBuf,
@@ -145,9 +146,10 @@ impl Stage {
         for folder in [&tombstones, &data] {
             std::fs::create_dir(folder).unwrap();
         }
-        let deletions = Deletions::new(Tombstones::of(tombstones), Some(data), Some(35));
+        let deletions = Deletions::new(Tombstones::of(tombstones), vec![data], Some(35));
         let keyring = keys.path().join("keyring.json");
         let vault = vault_of(&keyring);
+        let exports = Exports::new(keys.path().join("exports"), Duration::from_hours(24));
         let queue = Queue::new(pool);
         Self {
             database,
@@ -157,6 +159,7 @@ impl Stage {
             provisioner,
             checkpoints,
             deletions,
+            exports,
             vault,
             keyring,
             passwords,
@@ -184,6 +187,7 @@ impl Stage {
         let checkpoints = Some(self.checkpoints.clone());
         Environment::new(Queue::new(pool), tenants, provisioner, region(), checkpoints, self.vault.clone())
             .deleting(self.deletions.clone())
+            .with_exports(self.exports.clone())
     }
 
     /// A connection to the tenant's database as its owner.

@@ -14,7 +14,7 @@ use serde::Serialize;
 pub(super) use self::{
     checkpoint::{Checkpointed, checkpointed},
     door::{Chain, Door},
-    verify::verdict,
+    verify::{read as checkpoints, verdict},
 };
 use super::{
     Context,

@@ -1,7 +1,8 @@
 //! `tenure bench`: how fast the engine is on the configured database, beside what that database could do at most; what
-//! the audit chain and sealed values cost, and how fast tenants come and go.
+//! the audit chain, sealed values and an export cost, and how fast tenants come and go.
 
 mod audit;
+mod export;
 mod keys;
 mod tenants;
 
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Tenants(tenants::Args),
     /// Measure rotations of sealed values and of keys beside the same reads and writes without cryptography
     Keys(keys::Args),
+    /// Measure the export of a tenant beside `pg_dump`, its check and its restore
+    Export(export::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,6 +76,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Audit(args) => audit::run(args, context).await,
         Command::Tenants(args) => tenants::run(args, context).await,
         Command::Keys(args) => keys::run(args, context).await,
+        Command::Export(args) => Box::pin(export::run(args, context)).await,
     }
 }
 

@@ -23,6 +23,7 @@ use jobs::{
     connector_registry::RegistryError,
     key_rotation::KeyFault,
     target_capability::ProbeError,
+    tenant_bundle::{BundleError, ImportError, VerifyError},
     tenant_delete::RequestError,
     writeback::{LookError, PlanError},
 };
@@ -197,6 +198,9 @@ fn judge_one(error: &(dyn Error + 'static)) -> Option<Exit> {
         .or_else(|| error.downcast_ref().and_then(of_policy))
         .or_else(|| error.downcast_ref().and_then(of_probe))
         .or_else(|| error.downcast_ref().and_then(of_plan))
+        .or_else(|| error.downcast_ref().and_then(of_bundle))
+        .or_else(|| error.downcast_ref().and_then(of_verify))
+        .or_else(|| error.downcast_ref().and_then(of_import))
         .or_else(|| error.downcast_ref().and_then(of_look))
         .or_else(|| error.downcast_ref().and_then(of_writeback))
         .or_else(|| error.downcast_ref().and_then(of_review))
@@ -450,6 +454,39 @@ fn of_plan(error: &PlanError) -> Option<Exit> {
         PlanError::Writeback(error) => of_writeback(error),
         // The error below has a say.
         _ => None,
+    }
+}
+
+fn of_bundle(error: &BundleError) -> Option<Exit> {
+    match error {
+        BundleError::Unclassified(_) | BundleError::SecretInside { .. } => Some(Exit::Configuration),
+        // The error below has a say.
+        _ => None,
+    }
+}
+
+fn of_verify(error: &VerifyError) -> Option<Exit> {
+    match error {
+        VerifyError::Mismatch { .. } => Some(Exit::VerificationFailed),
+        VerifyError::Newer { .. } => Some(Exit::Refused),
+        VerifyError::Read(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Exit::NotFound),
+        VerifyError::Read(_) => None,
+    }
+}
+
+fn of_import(error: &ImportError) -> Option<Exit> {
+    match error {
+        // Transparent: the chain goes on below them.
+        ImportError::Verify(error) => of_verify(error),
+        ImportError::Bundle(error) => of_bundle(error),
+        ImportError::OtherRegion { .. }
+        | ImportError::NotEmpty(_)
+        | ImportError::OtherSchema(_)
+        | ImportError::Sealed(_) => Some(Exit::Refused),
+        ImportError::OtherTenant(_) => Some(Exit::Configuration),
+        ImportError::ReadBack(_) => Some(Exit::VerificationFailed),
+        // The error below has a say.
+        ImportError::Database(_) | ImportError::Reader(_) => None,
     }
 }
 

@@ -1,10 +1,13 @@
-//! `tenure tenant create|list|show|freeze|thaw|hold|release|delete|certificate`.
+//! `tenure tenant create|list|show|freeze|thaw|hold|release|export|import|verify-bundle|delete|certificate`.
 
+mod bundle;
 mod certificate;
 mod delete;
+mod export;
 mod find;
 mod freeze;
 mod hold;
+mod import;
 mod whose;
 
 use std::io;
@@ -102,6 +105,15 @@ pub(super) enum Command {
     Delete(delete::Args),
     /// Verify and show what the deletion of a tenant has removed, and what remains
     Certificate(Box<certificate::Args>),
+    /// Everything held on a tenant, as one zip, once those whom its gate asks have agreed
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Args),
+    /// Check a bundle: each of its files, its audit chain, and that no byte was changed; needs no database
+    #[command(after_help = bundle::EXAMPLES)]
+    VerifyBundle(bundle::Args),
+    /// Restore a bundle into an empty tenant, whole or not at all
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::Args),
 }
 
 pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
@@ -109,6 +121,9 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         && args.is_offline()
     {
         return certificate::offline(args, context);
+    }
+    if let Command::VerifyBundle(args) = &command {
+        return bundle::run(args, context);
     }
     context
         .with_control(async |control| match &command {
@@ -133,6 +148,9 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
             }
             Command::Delete(args) => delete::run(args, context, control).await,
             Command::Certificate(args) => certificate::run(args, context, control).await,
+            Command::Export(args) => Box::pin(export::run(args, context, control)).await,
+            Command::Import(args) => Box::pin(import::run(args, context, control)).await,
+            Command::VerifyBundle(args) => bundle::run(args, context),
         })
         .await
 }

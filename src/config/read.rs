@@ -3,7 +3,7 @@
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
-    Audit, Config, Database, Dev, Keys, Telemetry, Tenants, Worker,
+    Audit, Config, Database, Dev, Exports, Keys, Telemetry, Tenants, Worker,
     fault::Faults,
     layers::{Settings, Value},
     units,
@@ -26,6 +26,7 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
     let aws_credentials_file = reader.path("keys.aws_credentials_file");
     let aws_endpoint = reader.text("keys.aws_endpoint");
     let backups_kept = reader.duration("keys.backups_kept");
+    let (exports_folder, exports_keep) = (reader.path("exports.folder"), reader.duration("exports.keep"));
     let worker = reader.worker();
     let telemetry = reader.telemetry();
     let dev = Dev { data_folder: reader.path("dev.data_folder") };
@@ -36,6 +37,7 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
         tenants: tenants?,
         audit,
         keys: Keys { keyring_file, aws_credentials_file, aws_endpoint, backups_kept: backups_kept? },
+        exports: Exports { folder: exports_folder, keep: exports_keep? },
         worker: worker?,
         telemetry: telemetry?,
         dev,

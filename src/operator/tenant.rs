@@ -36,6 +36,18 @@ impl Operator<'_> {
         Ok((tenant, enqueued.id))
     }
 
+    /// Puts on record that the bundle of this digest is about to be restored into the tenant.
+    pub(crate) async fn begin_import(
+        &self,
+        tenant: TenantId,
+        bundle: &str,
+        origin: &str,
+    ) -> anyhow::Result<()> {
+        let body = json!({"tenant": tenant, "bundle": bundle, "origin": origin});
+        let deed = Deed { kind: "tenant.import_begun", body };
+        self.commit(self.intervene().await?, vec![deed]).await
+    }
+
     /// Answers how many jobs were made to wait.
     pub(crate) async fn freeze(&self, tenant: TenantId, reason: &str) -> anyhow::Result<u64> {
         let mut intervention = self.intervene().await?;

@@ -190,8 +190,9 @@ impl Provisioner {
         Ok(tenant)
     }
 
-    /// A connection to the tenant's database as the provisioning role.
-    async fn inside(&self, tenant: &Tenant) -> Result<PgConnection, ProvisionError> {
+    /// A connection to the tenant's database as the provisioning role, which owns what is in it: past the tenant's own role,
+    /// its fences and its limits. For what no job does, such as restoring a bundle.
+    pub async fn inside(&self, tenant: &Tenant) -> Result<PgConnection, ProvisionError> {
         Ok(PgConnection::connect_with(&self.admin.clone().database(&tenant.database_name)).await?)
     }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::time::Instant;
 
-pub use self::verification::{Verification, VerificationError, verification};
+pub use self::verification::{Verification, VerificationError, memory_peak_bytes, verification};
 
 /// What is measured.
 #[derive(Clone, Debug)]

@@ -130,6 +130,12 @@ pub(crate) async fn keks(conn: &mut PgConnection) -> Result<Vec<Kek>, sqlx::Erro
     rows.fetch_all(conn).await?.into_iter().map(Kek::try_from).collect()
 }
 
+/// What the key services call the keys that are or were in use here, but for those that were let go of.
+pub async fn references(conn: &mut PgConnection) -> Result<Vec<KeyReference>, sqlx::Error> {
+    let held = keks(conn).await?.into_iter().filter(|kek| !kek.state.is_retired());
+    Ok(held.map(|kek| kek.reference).collect())
+}
+
 /// The key under which new keys are wrapped; none before the first secret.
 pub(crate) async fn active_kek(conn: &mut PgConnection) -> Result<Option<Kek>, sqlx::Error> {
     Ok(keks(conn).await?.into_iter().find(|kek| kek.state == KeyState::Active))

@@ -31,7 +31,7 @@ pub use self::{
     census::{Census, DekCensus, KekCensus, census},
     cipher::{Dek, DoesNotOpen, TooLong},
     keyring::{Keyring, KeyringError},
-    keys::{DekRow, Kek, KeyState},
+    keys::{DekRow, Kek, KeyState, references},
     retire::{RetireRefused, Retired, retire_dek, retire_kek},
     sealed::{Cell, DekId, KekId, NotSealed, Owner, Sealed, TEXT_BYTES_MAX},
     service::{

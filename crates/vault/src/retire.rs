@@ -162,6 +162,11 @@ impl Vault {
         if !kek.state.is_retired() {
             return Ok(false);
         }
-        Ok(self.service(&kek.reference)?.destroy(&kek.reference).await?)
+        Ok(self.destroy(&kek.reference).await?)
+    }
+
+    /// Destroys a key where it is ours to destroy, whatever still needs it; says whether it did. Harmless to repeat.
+    pub async fn destroy(&self, key: &KeyReference) -> Result<bool, ServiceError> {
+        self.service(key)?.destroy(key).await
     }
 }

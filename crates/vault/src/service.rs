@@ -64,7 +64,7 @@ impl FromStr for Vendor {
 }
 
 /// What a key of a service is called.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyReference {
     /// Whose service.
     pub vendor: Vendor,

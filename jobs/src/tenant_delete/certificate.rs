@@ -74,13 +74,15 @@ pub struct Remains {
     pub backup_days: Option<u32>,
     /// Until when plain records can be read in backups; none if nobody said how long those are kept.
     pub backups_until: Option<String>,
+    /// Keys that the tenant's owner keeps elsewhere, and alone can destroy.
+    pub others_keys: Vec<String>,
 }
 
 impl Remains {
     /// Backups that were made until now are kept for so many days.
-    pub(super) fn of(backup_days: Option<u32>, now: DateTime<Utc>) -> Self {
+    pub(super) fn of(backup_days: Option<u32>, now: DateTime<Utc>, others_keys: Vec<String>) -> Self {
         let until = backup_days.and_then(|days| now.checked_add_days(Days::new(days.into())));
-        Self { backup_days, backups_until: until.map(time) }
+        Self { backup_days, backups_until: until.map(time), others_keys }
     }
 }
 
@@ -168,7 +170,7 @@ impl Removed {
         let rows = if rows.is_empty() { "none".to_owned() } else { rows.join(", ") };
         let files = match self.files {
             Some(Swept { files, bytes }) => format!(
-                "Removed: {files} files ({bytes} bytes) in the data folder of the machine that did it. Folders of other machines were not in reach."
+                "Removed: {files} files ({bytes} bytes) in the data folders of the machine that did it. Folders of other machines were not in reach."
             ),
             None => "No data folder was in reach of the machine that did it, and no file was looked for."
                 .to_owned(),
@@ -205,7 +207,13 @@ impl Remains {
             ),
             _ => "Remains: backups of the databases. Nobody has configured how long they are kept; plain records can be read in them until they are gone.".to_owned(),
         };
-        let sealed = (keys > 0).then(|| "Sealed values in them no longer open.".to_owned());
+        let sealed = match &*self.others_keys {
+            [] => (keys > 0).then(|| "Sealed values in them no longer open.".to_owned()),
+            others => Some(format!(
+                "Remains: keys of their owner's, who alone can destroy them: {}. Until then sealed values in backups open to whoever may use them.",
+                others.join(", ")
+            )),
+        };
         let others = "Remains: the tombstone and this certificate, the platform's chain and the approval of the deletion, and whatever other systems were given: credentials at vendors must be withdrawn there.";
         std::iter::once(backups).chain(sealed).chain([others.to_owned()]).collect()
     }

@@ -1,4 +1,4 @@
-//! The tenant's files in the data folder of this machine: whatever bears the tenant's id in its name, with all below it.
+//! The tenant's files in the data folders of this machine: whatever bears the tenant's id in its name, with all below it.
 //!
 //! A file of a tenant is found by that alone, so whoever writes one names it, or a folder above it, after the tenant's id.
 //! What stays: the private Postgres, which has its own way of dropping databases, and the signed checkpoints and the
@@ -14,7 +14,7 @@ use std::{
 use database::control::TenantId;
 use serde::{Deserialize, Serialize};
 
-/// What is not looked into, directly in the data folder.
+/// What is not looked into, directly in a folder.
 const STAYS: [&str; 5] = ["data", "data.unfinished", "socket", "checkpoints", "tombstones"];
 
 /// Folders nest at most so deep, so that a mistake of links does not keep us for ever.
@@ -30,10 +30,11 @@ pub struct Swept {
 }
 
 /// The files and folders that bear the tenant's id in their name.
-pub(super) fn of_tenant(data_folder: &Path, tenant: TenantId) -> io::Result<Vec<PathBuf>> {
+pub(super) fn of_tenant(folders: &[PathBuf], tenant: TenantId) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let names = [tenant.0.hyphenated().to_string(), tenant.0.simple().to_string()];
-    for entry in entries(data_folder)? {
+    let entries = folders.iter().map(|folder| entries(folder)).collect::<io::Result<Vec<_>>>()?;
+    for entry in entries.into_iter().flatten() {
         let stays = STAYS.iter().any(|name| entry.file_name() == OsStr::new(name));
         if !stays {
             find(&entry, &names, 0, &mut found)?;
@@ -83,8 +84,8 @@ pub(super) fn measure(paths: &[PathBuf]) -> io::Result<Swept> {
 }
 
 /// Removes the tenant's files. Harmless to repeat.
-pub(super) fn sweep(data_folder: &Path, tenant: TenantId) -> io::Result<()> {
-    for path in of_tenant(data_folder, tenant)? {
+pub(super) fn sweep(folders: &[PathBuf], tenant: TenantId) -> io::Result<()> {
+    for path in of_tenant(folders, tenant)? {
         let removed = match fs::symlink_metadata(&path) {
             Ok(about) if about.is_dir() => fs::remove_dir_all(&path),
             Ok(_) => fs::remove_file(&path),

@@ -1,12 +1,7 @@
 //! What each step does. A step that stands on record is not done again; one that does not may have been done all the same,
 //! and is harmless to repeat.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
 use database::{
@@ -29,11 +24,12 @@ use queue::{Attempt, CapOn, FailureClass, Intervention, JobError, Limit, LimitEr
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgPool};
+use vault::{KeyReference, Vendor};
 
 use super::{
     Deletions, NotSet, Step,
     certificate::{self, Certificate, ChainEnd, Remains, Removed},
-    chain, files, key, of_audit, of_database, of_deletion, of_provision, paper,
+    chain, files, of_audit, of_database, of_deletion, of_provision, paper,
     request::{self, GateGap},
     tables,
 };
@@ -41,6 +37,7 @@ use crate::{
     Environment,
     audit_checkpoint::{Checkpoints, of_approval},
     environment::into_job_error,
+    key_rotation::of_service,
 };
 
 /// How long the job waits before it looks for a yes again.
@@ -126,7 +123,7 @@ impl<'a> Saga<'a> {
             }
             Step::Rows => self.remove_rows().await,
             Step::Files => self.count_files().await,
-            Step::Key => self.record(step, key::destroy()).await,
+            Step::Key => self.destroy_keys().await,
             Step::Tombstone => self.bury().await,
             Step::Probe => self.probe().await,
             Step::Certificate => self.certify().await,
@@ -277,7 +274,7 @@ impl<'a> Saga<'a> {
     async fn take_out_chain(&self) -> Result<(), JobError> {
         let inside = self.environment.provisioner().inside_doomed(self.tenant.id).await;
         let Some(mut conn) = inside.map_err(of_provision)? else {
-            return self.record(Step::Chain, json!({ "bytes": null, "chain": null })).await;
+            return self.record(Step::Chain, json!({ "bytes": null, "chain": null, "keys": [] })).await;
         };
         let bytes = sqlx::query_scalar!(
             r#"-- tenant_delete.size
@@ -289,8 +286,21 @@ impl<'a> Saga<'a> {
         let folder = self.folder();
         let job = self.attempt.job().0;
         let end = chain::take_out(&mut conn, (self.id, job), self.checkpoints, &folder).await?;
+        // They are named in this database alone, which is dropped before they are destroyed.
+        let keys = vault::references(&mut conn).await.map_err(of_database)?;
         conn.close().await.map_err(of_database)?;
-        self.record(Step::Chain, json!({ "bytes": bytes, "chain": end })).await
+        self.record(Step::Chain, json!({ "bytes": bytes, "chain": end, "keys": keys })).await
+    }
+
+    /// Destroys the tenant's keys that are ours to destroy; the customer's own are told.
+    async fn destroy_keys(&self) -> Result<(), JobError> {
+        let keys: Vec<KeyReference> = self.evidence(Step::Chain, "keys").await?;
+        let (ours, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.vendor == Vendor::Local);
+        for key in &ours {
+            self.environment.vault().destroy(key).await.map_err(of_service)?;
+        }
+        let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+        self.record(Step::Key, json!({ "keys": ours.len(), "others": others })).await
     }
 
     fn folder(&self) -> PathBuf {
@@ -336,22 +346,26 @@ impl<'a> Saga<'a> {
     /// Counts the files before the first one goes: who is killed among them has no second chance to.
     async fn count_files(&self) -> Result<(), JobError> {
         let tenant = self.tenant.id;
-        let counted = self.on_files(move |folder| files::measure(&files::of_tenant(folder, tenant)?)).await?;
+        let counted =
+            self.on_files(move |folders| files::measure(&files::of_tenant(folders, tenant)?)).await?;
         self.record(Step::Files, json!({ "swept": counted })).await
     }
 
     async fn sweep_files(&self) -> Result<(), JobError> {
         let tenant = self.tenant.id;
-        self.on_files(move |folder| files::sweep(folder, tenant)).await.map(drop)
+        self.on_files(move |folders| files::sweep(folders, tenant)).await.map(drop)
     }
 
-    /// Works on the data folder of this machine; none if there is none.
+    /// Works on the data folders of this machine; none if there is none.
     async fn on_files<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&[PathBuf]) -> io::Result<T> + Send + 'static,
     ) -> Result<Option<T>, JobError> {
-        let Some(folder) = self.deletions.data_folder().cloned() else { return Ok(None) };
-        let worked = tokio::task::spawn_blocking(move || work(&folder)).await.map_err(JobError::retry)?;
+        let folders = self.deletions.folders().to_vec();
+        if folders.is_empty() {
+            return Ok(None);
+        }
+        let worked = tokio::task::spawn_blocking(move || work(&folders)).await.map_err(JobError::retry)?;
         worked.map(Some).map_err(JobError::retry)
     }
 
@@ -387,8 +401,8 @@ impl<'a> Saga<'a> {
             "the database, the role and sessions in it".to_owned(),
             "rows in every table of the control database".to_owned(),
         ];
-        if self.deletions.data_folder().is_some() {
-            looked.push("files in the data folder of this machine".to_owned());
+        if !self.deletions.folders().is_empty() {
+            looked.push("files in the data folders of this machine".to_owned());
         }
         self.record(Step::Probe, json!({ "looked": looked })).await
     }
@@ -399,7 +413,8 @@ impl<'a> Saga<'a> {
         let mut conn = self.pool().acquire().await.map_err(of_database)?;
         found.extend(tables::unclassified(&mut conn).await.map_err(of_database)?);
         found.extend(tables::remains(&mut conn, tenant).await.map_err(of_database)?);
-        let files = self.on_files(move |folder| files::of_tenant(folder, tenant)).await?.unwrap_or_default();
+        let files =
+            self.on_files(move |folders| files::of_tenant(folders, tenant)).await?.unwrap_or_default();
         found.extend(files.iter().map(|file| file.display().to_string()));
         Ok(found)
     }
@@ -463,7 +478,7 @@ impl<'a> Saga<'a> {
             },
             probed: read(of(Step::Probe, "looked"))?,
             chain: read(of(Step::Chain, "chain"))?,
-            remains: Remains::of(self.deletions.backup_days(), ended),
+            remains: Remains::of(self.deletions.backup_days(), ended, read(of(Step::Key, "others"))?),
         })
     }
 

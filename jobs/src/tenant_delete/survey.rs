@@ -33,7 +33,7 @@ pub struct Survey {
     /// Files that would go; none if this machine has no data folder.
     pub files: Option<Swept>,
     /// The data folder of this machine. The worker that does it sweeps its own.
-    pub data_folder: Option<String>,
+    pub folders: Vec<String>,
     /// Tables of the control database of which nothing would go, and why.
     pub stays: BTreeMap<String, &'static str>,
     /// Entries of its chain, which would be taken out.
@@ -89,8 +89,9 @@ pub async fn survey(
     };
     // Not every role may ask for the size of a database that it cannot enter.
     let database_bytes = database::health::database_size(control, &tenant.database_name).await.ok().flatten();
-    let folder = deletions.data_folder();
-    let files = folder.map(|folder| files::measure(&files::of_tenant(folder, tenant.id)?)).transpose()?;
+    let folders = deletions.folders();
+    let measured = || files::measure(&files::of_tenant(folders, tenant.id)?);
+    let files = (!folders.is_empty()).then(measured).transpose()?;
     Ok(Survey {
         tenant: tenant.id,
         name: tenant.name.to_string(),
@@ -99,7 +100,7 @@ pub async fn survey(
         database_bytes,
         rows: tables::count(control, tenant.id).await?,
         files,
-        data_folder: folder.map(|folder| folder.display().to_string()),
+        folders: folders.iter().map(|folder| folder.display().to_string()).collect(),
         stays: tables::staying().collect(),
         chain_size,
         tombstone_folder: deletions.tombstones().folder_of(tenant.id).display().to_string(),

@@ -112,7 +112,8 @@ fn notes(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         .collect())
 }
 
-fn read(files: &[PathBuf], key: Option<&PublicKey>) -> anyhow::Result<Vec<Checkpoint>> {
+/// The checkpoints in these files, each signed by the key if there is one.
+pub(in crate::cli) fn read(files: &[PathBuf], key: Option<&PublicKey>) -> anyhow::Result<Vec<Checkpoint>> {
     let mut checkpoints = Vec::with_capacity(files.len());
     for file in files {
         let text = fs::read_to_string(file).map_err(|error| {

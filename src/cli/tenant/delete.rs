@@ -262,13 +262,16 @@ impl Answer for Would {
         for (table, rows) in &survey.rows {
             page.line(format_args!("  {rows} rows of {table}"))?;
         }
-        match (&survey.files, &survey.data_folder) {
-            (Some(swept), Some(folder)) => page.line(format_args!(
-                "  {} files, {}, in {folder} (the worker that does it sweeps its own data folder)",
+        match &survey.files {
+            Some(swept) => page.line(format_args!(
+                "  {} files, {}, in {} (the worker that does it sweeps its own data folders)",
                 swept.files,
-                bytes(swept.bytes)
+                bytes(swept.bytes),
+                survey.folders.join(", ")
             ))?,
-            _ => page.line("  files in the data folder of the worker that does it; this machine has none")?,
+            None => {
+                page.line("  files in the data folder of the worker that does it; this machine has none")?
+            }
         }
         page.line("would remain:")?;
         let entries = survey.chain_size.map_or_else(String::new, |size| format!(" of {size} entries"));

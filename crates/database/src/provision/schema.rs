@@ -50,9 +50,12 @@ pub(super) async fn stamp(conn: &mut PgConnection, tenant: &Tenant) -> Result<()
     begin_chain(conn, tenant).await
 }
 
-/// Makes the audit chain the tenant's. One that has entries has its origin for good.
+/// Makes the audit chain the tenant's. One that has entries has its origin for good; a database that was restored
+/// carries on the chain that its stamp names.
 async fn begin_chain(conn: &mut PgConnection, tenant: &Tenant) -> Result<(), ProvisionError> {
-    let origin = format!("tenant/{}", tenant.id);
+    let carried_on = sqlx::query_scalar!("-- provision.carried_on\nselect chain from tenant.stamp");
+    let carried_on = carried_on.fetch_one(&mut *conn).await?;
+    let origin = carried_on.unwrap_or_else(|| format!("tenant/{}", tenant.id));
     sqlx::query!(
         "-- provision.begin_chain
         update governance.audit_head set origin = $1

@@ -46,6 +46,12 @@ impl ActionClass {
         Self("key_rotation".to_owned())
     }
 
+    /// Taking everything out that is held on a tenant.
+    #[must_use]
+    pub fn tenant_export() -> Self {
+        Self("tenant_export".to_owned())
+    }
+
     /// Lowering a gate.
     #[must_use]
     pub fn gate_lower() -> Self {

@@ -74,7 +74,9 @@ fn write(file: &Path, entries: u64) -> io::Result<Checkpoint> {
     Ok(Checkpoint { origin, size: entries, root: tree.root(), head, at })
 }
 
-fn memory_peak_bytes() -> Option<u64> {
+/// The most memory that this process ever took, where the system tells.
+#[must_use]
+pub fn memory_peak_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
