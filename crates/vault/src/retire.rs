@@ -14,6 +14,7 @@ use crate::{
     census::count,
     keys::{self, KeyState},
     sealed::{DekId, KekId},
+    service::{KeyReference, ServiceError},
     vault::{Vault, VaultError},
 };
 
