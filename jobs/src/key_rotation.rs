@@ -159,13 +159,18 @@ impl Run<'_> {
         let step = format!("rotation {} begin", self.id);
         let Some(mut tx) = self.transaction(&step).await? else { return Ok(()) };
         match rotation::hold(&mut tx, self.id.0).await.map_err(of_database)? {
-            Some(found) if found.action != self.payload.action => {
+            Some(found) if !self.is_same(&found) => {
                 return Err(JobError::fail(Refused::OtherAction(self.id), FailureClass::Configuration));
             }
             Some(_) => {}
             None => self.enter(&mut tx).await?,
         }
         self.commit(&step, tx).await
+    }
+
+    fn is_same(&self, found: &rotation::Recorded) -> bool {
+        found.action == self.payload.action
+            && u64::try_from(found.older_than_secs).is_ok_and(|secs| secs == self.payload.older_than_secs)
     }
 
     async fn enter(&mut self, tx: &mut KeyTransaction) -> Result<(), JobError> {
@@ -175,7 +180,9 @@ impl Run<'_> {
         let progress = rotation::Progress::of(self.rotation.total(tx).await.map_err(judge)?);
         let consumed = approval::consume(tx, self.id, &digest, None, Some(job)).await;
         let consumed = consumed.map_err(|error| of_key_fault(error.into()))?;
-        rotation::begin(tx, self.id.0, job, self.payload.action, &progress).await.map_err(of_database)?;
+        rotation::begin(tx, self.id.0, job, &self.payload.settings(), &progress)
+            .await
+            .map_err(of_database)?;
         let body = json!({
             "approval": consumed.id, "action": self.payload.action, "older_than_secs": self.payload.older_than_secs,
         });

@@ -61,12 +61,13 @@ create index dek_by_kek on governance.dek (kek, id);
 -- A rotation: what it set out to do, and how far it has come. It is named by the approval that allowed it, so that a job
 -- that takes the place of another goes on where that one stopped. Its row is locked by every page of it.
 create table governance.key_rotation (
-    id         bigint      not null constraint key_rotation_pk primary key,
-    job        bigint      not null, -- the last one that began or went on with it
-    action     text        not null,
-    progress   jsonb       not null,
-    started_at timestamptz not null default now(),
-    ended_at   timestamptz,
+    id              bigint      not null constraint key_rotation_pk primary key,
+    job             bigint      not null, -- the last one that began or went on with it
+    action          text        not null,
+    older_than_secs bigint      not null, -- keys that were younger stay in use
+    progress        jsonb       not null,
+    started_at      timestamptz not null default clock_timestamp(),
+    ended_at        timestamptz,
 
     constraint key_rotation_action_known check (action in ('rewrap', 'reseal'))
 );

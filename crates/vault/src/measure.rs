@@ -5,7 +5,7 @@
 //!
 //! Refuses: to compare runs, and to speak of key services elsewhere: the keyring is a file on this machine.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, postgres::PgConnectOptions};
@@ -131,7 +131,7 @@ enum Side {
 async fn within(
     database: &PgConnectOptions,
     schema_sql: &str,
-    keyring: &PathBuf,
+    keyring: &Path,
     options: &Options,
     say: impl Fn(&str),
 ) -> Result<Measured, MeasureError> {

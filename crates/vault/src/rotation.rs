@@ -23,7 +23,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-pub use self::store::{Recorded, begin, count, end, faults, find, hold, save};
+pub use self::store::{Recorded, begin, count, end, faults, find, hold, save, unfinished};
 use crate::{
     catalog::{Column, columns, identifier},
     cipher::Dek,
@@ -299,13 +299,13 @@ impl Rotation {
             return Ok(Vec::new());
         };
         let relation = column.relation();
-        if !progress.targets.contains_key(&relation) {
+        let Some(&chosen) = progress.targets.get(&relation) else {
             // A transaction of its own: whoever seals waits for it, and may hold a row that a page wants.
             let target = self.choose(conn, &relation).await?;
             progress.targets.insert(relation, target);
             return Ok(Vec::new());
-        }
-        let target = self.target(conn, &relation, progress.targets[&relation]).await?;
+        };
+        let target = self.target(conn, &relation, chosen).await?;
         let after = progress.after(&column);
         let page = page::turn(self, conn, &column, target.as_deref(), after).await?;
         progress.counts.add(page.counts);
@@ -331,7 +331,7 @@ impl Rotation {
         match &mut self.mode {
             Mode::Real { .. } => Ok(Some(self.vault.new_dek(conn, self.owner, relation).await?.id)),
             Mode::Dry { passing } => {
-                let dek = Arc::new(self.vault.passing_dek());
+                let dek = Arc::new(Dek::passing());
                 let id = dek.id;
                 passing.insert(relation.to_owned(), dek);
                 Ok(Some(id))

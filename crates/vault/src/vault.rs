@@ -232,12 +232,6 @@ impl Vault {
         Ok(row.ok_or(sqlx::Error::RowNotFound)?)
     }
 
-    /// A key that exists in memory alone: what a dry run seals under.
-    pub(crate) fn passing_dek(&self) -> Dek {
-        let key = Key::new(&cipher::random_key()).expect("a random key is as long as a key");
-        Dek { id: DekId(Uuid::new_v4()), kek: crate::sealed::KekId(Uuid::nil()), key }
-    }
-
     /// The key that wraps new ones; one of the keyring's where nobody has named any.
     async fn ensure_kek(&self, conn: &mut PgConnection) -> Result<Kek, VaultError> {
         if let Some(kek) = keys::active_kek(conn).await? {

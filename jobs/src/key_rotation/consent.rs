@@ -146,10 +146,14 @@ pub(super) async fn digest(
     Ok(terms(conn, scope, errand).await?.digest(conn).await?)
 }
 
-/// Asks for the approval of a rotation, or finds the one that was given: its number goes into the job. A dry run asks
-/// nobody.
+/// Asks for the approval of a rotation, or finds the one that was given: its number goes into the job. One that was begun
+/// and has not ended needs no other. A dry run asks nobody.
 pub async fn ask(scope: &KeyScope, settings: &Settings, by: &str) -> Result<Asked<ApprovalId>, KeyFault> {
     let mut tx = scope.write().await?;
+    if let Some(id) = rotation::unfinished(&mut tx, settings).await? {
+        tx.roll_back().await?;
+        return Ok(Asked::Done(ApprovalId(id)));
+    }
     let by = actor::named(&mut tx, by).await?.id;
     let terms = terms(&mut tx, scope, &Errand::Rotate(*settings)).await?;
     let asked = approval::request(&mut tx, &terms, by, None).await?;

@@ -87,9 +87,9 @@ impl Answer for Waits {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         let Self { what, approval, flag, .. } = self;
         let Some(id) = approval else {
-            return page.line(format_args!("would ask for an approval: {what}"));
+            return page.line(format_args!("would ask for an approval {what}"));
         };
-        page.line(format_args!("approval {id} is asked for: {what}"))?;
+        page.line(format_args!("approval {id} is asked for {what}"))?;
         page.line(format_args!(
             "look with `tenure approval show {id} {flag}`; once it is given, type this again"
         ))

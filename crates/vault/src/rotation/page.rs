@@ -66,18 +66,18 @@ pub(super) async fn turn(
     let rows = read(conn, column, after, rotation.settings.page_rows).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == rotation.settings.page_rows);
     let last = rows.last().filter(|_| is_full).map(|row| row.key.clone());
-    let mut turning = Turning { rotation, column, relation: column.relation(), target, deks: HashMap::new() };
+    let mut pass = Turning { rotation, column, relation: column.relation(), target, deks: HashMap::new() };
     let mut page = Page { last, ..Page::default() };
-    let mut changes = turning.sort(conn, rows, &mut page).await?;
+    let mut changes = pass.sort(conn, rows, &mut page).await?;
     if rotation.is_dry() {
         page.counts.rotated += changes.len() as u64;
         return Ok(page);
     }
     for _ in 0..TRIES_MAX {
         let sent = changes.len();
-        let lost = write(conn, column, changes).await?;
-        page.counts.rotated += (sent - lost.len()) as u64;
-        changes = turning.again(conn, lost, &mut page).await?;
+        let missed = write(conn, column, changes).await?;
+        page.counts.rotated += (sent - missed.len()) as u64;
+        changes = pass.again(conn, missed, &mut page).await?;
         if changes.is_empty() {
             return Ok(page);
         }

@@ -103,9 +103,10 @@ impl Rotation {
         }
         let wrapping = Wrapping { owner: self.owner, relation: &row.relation, dek: row.id };
         let wrapped = self.vault.wrap(under, &wrapping, &bytes).await?;
-        match keys::rewrap(conn, row, under.id, &wrapped).await? {
-            true => progress.counts.rotated += 1,
-            false => progress.counts.raced += 1,
+        if keys::rewrap(conn, row, under.id, &wrapped).await? {
+            progress.counts.rotated += 1;
+        } else {
+            progress.counts.raced += 1;
         }
         keys::note_used(conn, under.id).await?;
         Ok(None)

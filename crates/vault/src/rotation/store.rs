@@ -1,11 +1,13 @@
 //! Rotations on record: how far each has come, and what it could not open.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Action, Fault, Progress, Reason};
+use super::{Action, Fault, Progress, Reason, Settings};
 use crate::sealed::DekId;
 
 /// A rotation on record.
@@ -13,6 +15,8 @@ use crate::sealed::DekId;
 pub struct Recorded {
     /// What is rotated.
     pub action: Action,
+    /// Keys that were younger stay in use, in seconds.
+    pub older_than_secs: i64,
     /// How far it has come.
     pub progress: Progress,
     /// When it ended.
@@ -34,15 +38,17 @@ pub async fn begin(
     conn: &mut PgConnection,
     id: i64,
     job: i64,
-    action: Action,
+    settings: &Settings,
     progress: &Progress,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- rotation.begin
-        insert into governance.key_rotation (id, job, action, progress) values ($1, $2, $3, $4)",
+        insert into governance.key_rotation (id, job, action, older_than_secs, progress)
+        values ($1, $2, $3, $4, $5)",
         id,
         job,
-        action.as_str(),
+        settings.action.as_str(),
+        seconds(settings.older_than),
         json(progress)?,
     )
     .execute(conn)
@@ -50,30 +56,59 @@ pub async fn begin(
     .map(drop)
 }
 
+/// The newest rotation, if it is this one and has not ended: it is gone on with, and needs no other approval.
+pub async fn unfinished(conn: &mut PgConnection, settings: &Settings) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "-- rotation.unfinished
+        select newest.id
+          from (select * from governance.key_rotation order by started_at desc, id desc limit 1) newest
+         where newest.ended_at is null and newest.action = $1 and newest.older_than_secs = $2",
+        settings.action.as_str(),
+        seconds(settings.older_than),
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// The rotation, locked until the transaction ends.
 pub async fn hold(conn: &mut PgConnection, id: i64) -> Result<Option<Recorded>, sqlx::Error> {
     let row = sqlx::query!(
         "-- rotation.hold
-        select action, progress, ended_at from governance.key_rotation where id = $1 for update",
+        select action, older_than_secs, progress, ended_at from governance.key_rotation where id = $1 for update",
         id,
     );
-    row.fetch_optional(conn).await?.map(|row| recorded(&row.action, row.progress, row.ended_at)).transpose()
+    row.fetch_optional(conn)
+        .await?
+        .map(|row| recorded(&row.action, row.older_than_secs, row.progress, row.ended_at))
+        .transpose()
 }
 
 /// The rotation as it stands.
 pub async fn find(conn: &mut PgConnection, id: i64) -> Result<Option<Recorded>, sqlx::Error> {
     let row = sqlx::query!(
         "-- rotation.find
-        select action, progress, ended_at from governance.key_rotation where id = $1",
+        select action, older_than_secs, progress, ended_at from governance.key_rotation where id = $1",
         id,
     );
-    row.fetch_optional(conn).await?.map(|row| recorded(&row.action, row.progress, row.ended_at)).transpose()
+    row.fetch_optional(conn)
+        .await?
+        .map(|row| recorded(&row.action, row.older_than_secs, row.progress, row.ended_at))
+        .transpose()
 }
 
-fn recorded(action: &str, progress: Value, ended_at: Option<DateTime<Utc>>) -> Result<Recorded, sqlx::Error> {
+fn recorded(
+    action: &str,
+    older_than_secs: i64,
+    progress: Value,
+    ended_at: Option<DateTime<Utc>>,
+) -> Result<Recorded, sqlx::Error> {
     let action = action.parse().map_err(|error: super::NoAction| sqlx::Error::Decode(error.into()))?;
     let progress = serde_json::from_value(progress).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok(Recorded { action, progress, ended_at })
+    Ok(Recorded { action, older_than_secs, progress, ended_at })
 }
 
 /// Keeps how far it has come, and what it could not open on the way.
