@@ -71,8 +71,7 @@ impl Job for ExportSweep {
         let db = environment.enter(&attempt).await?;
         let exports = environment.exports().ok_or(NoFolder);
         let exports = exports.map_err(|error| JobError::fail(error, FailureClass::Configuration))?;
-        let is_name = !self.file.contains('/') && self.file.ends_with(".zip");
-        if !is_name {
+        if !tenant_bundle::is_name(&self.file) {
             return Err(JobError::fail(NoName(self.file), FailureClass::Configuration));
         }
         let path = exports.of(db.tenant().id).join(&self.file);

@@ -32,7 +32,7 @@ use governance::audit::ExportError;
 #[cfg(test)]
 pub(crate) use self::folder::full;
 pub use self::{
-    folder::{Exports, Listed, Partial, name, remove},
+    folder::{Exports, Listed, Partial, is_name, name, remove},
     import::{ImportError, Imported, import, plan as plan_import},
     manifest::{FORMAT, File, Manifest},
     verify::{Verified, VerifyError, offered, verify},

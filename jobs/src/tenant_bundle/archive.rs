@@ -47,7 +47,7 @@ pub(super) struct Archive {
 /// Files that one thread packs.
 pub(super) struct Part {
     pieces: mpsc::Sender<Piece>,
-    thread: JoinHandle<io::Result<Packed>>,
+    thread: JoinHandle<io::Result<Box<Packed>>>,
 }
 
 struct Packed {
@@ -109,7 +109,7 @@ impl Part {
         self.pieces.send(piece).await.map_err(|_| Broken)
     }
 
-    async fn packed(self) -> io::Result<Packed> {
+    async fn packed(self) -> io::Result<Box<Packed>> {
         drop(self.pieces);
         self.thread.await.map_err(io::Error::other)?
     }
@@ -128,7 +128,7 @@ impl Open {
     }
 }
 
-fn pack(disk: Disk, mut waiting: mpsc::Receiver<Piece>) -> io::Result<Packed> {
+fn pack(disk: Disk, mut waiting: mpsc::Receiver<Piece>) -> io::Result<Box<Packed>> {
     let mut zip = ZipWriter::new(BufWriter::with_capacity(BUFFER_BYTES, disk));
     let mut files = Vec::new();
     let mut open: Option<Open> = None;
@@ -153,7 +153,7 @@ fn pack(disk: Disk, mut waiting: mpsc::Receiver<Piece>) -> io::Result<Packed> {
         }
     }
     files.extend(open.map(Open::closed));
-    Ok(Packed { zip, files })
+    Ok(Box::new(Packed { zip, files }))
 }
 
 fn put(zip: &mut ZipWriter<BufWriter<Disk>>, open: &mut Open, bytes: &[u8]) -> io::Result<()> {
@@ -174,11 +174,11 @@ fn options() -> SimpleFileOptions {
 }
 
 fn ended<E: From<io::Error>>(
-    lines: Packed,
-    sheets: Packed,
+    lines: Box<Packed>,
+    sheets: Box<Packed>,
     manifest: impl FnOnce(Vec<File>) -> Result<Vec<u8>, E>,
 ) -> Result<String, E> {
-    let Packed { mut zip, mut files } = lines;
+    let Packed { mut zip, mut files } = *lines;
     moved(sheets.zip, &mut zip)?;
     files.extend(sheets.files);
     let readme = manifest::README_TEXT.as_bytes();

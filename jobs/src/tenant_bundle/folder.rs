@@ -69,7 +69,7 @@ impl Exports {
         let mut bundles = Vec::new();
         for file in listed {
             let file = file?;
-            if !file.file_name().to_string_lossy().ends_with(ENDING) {
+            if !is_name(&file.file_name().to_string_lossy()) {
                 continue;
             }
             // It may be swept in this moment.
@@ -88,6 +88,12 @@ impl Exports {
 pub fn name(tenant: &Tenant, approval: ApprovalId) -> String {
     let id = tenant.id.to_string();
     format!("{}-{}-{approval}{ENDING}", tenant.name, &id[..8])
+}
+
+/// Whether a file of this name can be a bundle, in its own folder.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    !name.contains('/') && name.ends_with(ENDING)
 }
 
 /// Files of a bundle that is not whole. Dropped, they are gone.

@@ -67,13 +67,11 @@ where
             return Ok(None);
         }
         while self.piece.json.len() < BYTES && self.piece.csv.len() < BYTES {
-            match self.copied.try_next().await? {
-                Some(message) => self.take(&message)?,
-                None => {
-                    self.is_over = true;
-                    break;
-                }
-            }
+            let Some(message) = self.copied.try_next().await? else {
+                self.is_over = true;
+                break;
+            };
+            self.take(&message)?;
         }
         Ok(Some(std::mem::replace(&mut self.piece, Piece::empty())))
     }

@@ -334,14 +334,13 @@ pub(super) fn decode(line: &[u8], columns: &[Column], to: &mut Vec<u8>) -> Resul
         }
         let string = || serde_json::from_str::<String>(text).map_err(|_| malformed(&column.name));
         match column.form {
-            Form::Boolean | Form::Number => escape(text.as_bytes(), to),
             Form::Digits | Form::Text => escape(string()?.as_bytes(), to),
             Form::Hex => {
                 to.extend_from_slice(b"\\\\x");
                 escape(string()?.as_bytes(), to);
             }
             Form::Json if text.starts_with('"') => escape(string()?.as_bytes(), to),
-            Form::Json => escape(text.as_bytes(), to),
+            Form::Boolean | Form::Number | Form::Json => escape(text.as_bytes(), to),
             Form::Sealed => {}
         }
     }
@@ -422,7 +421,7 @@ mod tests {
                 column("text", Form::Text), column("json", Form::Json), column("bytes", Form::Hex), column("number", Form::Digits),
             ];
             let json = serde_json::json!({ "a": json, "n": number }).to_string();
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = super::super::scrub::hex(&bytes);
             let mut copied = Vec::new();
             for (index, value) in [text.as_str(), &json, &format!("\\x{hex}"), &number.to_string()].into_iter().enumerate() {
                 if index > 0 {

@@ -74,8 +74,14 @@ fn forms(secret: &str) -> Vec<String> {
     vec![json.replace('/', "\\/"), json, url, secret.to_owned()]
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The digits in which Postgres writes bytes.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+        text
+    })
 }
 
 fn replaced<'a>(text: Cow<'a, [u8]>, finder: &memmem::Finder<'_>) -> Cow<'a, [u8]> {

@@ -184,9 +184,9 @@ async fn e2_what_commits_together_is_in_a_bundle_together_or_not_at_all() {
     let mut writer = stage.tenant_connection().await;
     let stop = std::sync::Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
-    let (began, begun) = tokio::sync::oneshot::channel();
+    let (tell, first) = tokio::sync::oneshot::channel();
     let writing = tokio::spawn(async move {
-        let mut began = Some(began);
+        let mut tell = Some(tell);
         let mut pairs = 0;
         while !stopped.load(Ordering::SeqCst) {
             // The first table of the bundle and the last one.
@@ -196,13 +196,13 @@ async fn e2_what_commits_together_is_in_a_bundle_together_or_not_at_all() {
                 pairs + 2
             )).await;
             pairs += 1;
-            if let Some(began) = began.take() {
-                began.send(()).unwrap();
+            if let Some(tell) = tell.take() {
+                tell.send(()).unwrap();
             }
         }
         pairs
     });
-    begun.await.unwrap();
+    first.await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..3 {
         let (_, written) = bundle(&stage, &stage.tenant, folder.path()).await.unwrap();
@@ -284,10 +284,9 @@ async fn e3_a_planted_secret_is_found_nowhere_in_the_bundle() {
     let (file, written) = bundle(&stage, &stage.tenant, folder.path()).await.unwrap();
     let mut haystacks = unpacked(&file);
     haystacks.insert("the bundle's raw bytes".to_owned(), fs::read(&file).unwrap());
-    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     for secret in secrets.into_iter().chain(["planted-sealed-10"]) {
         for (place, bytes) in &haystacks {
-            for form in [secret.to_owned(), hex(secret)] {
+            for form in [secret.to_owned(), scrub::hex(secret.as_bytes())] {
                 assert!(memchr::memmem::find(bytes, form.as_bytes()).is_none(), "{secret} is in {place}");
             }
         }

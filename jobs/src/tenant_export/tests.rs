@@ -64,7 +64,9 @@ impl Subject for Export {
         Box::pin(async {
             let folder = stage.exports.of(stage.tenant.id);
             let mut names = names(&folder);
-            names.iter_mut().for_each(|name| *name = name.replace(&stage.tenant.id.to_string()[..8], "id"));
+            for name in &mut names {
+                *name = name.replace(&stage.tenant.id.to_string()[..8], "id");
+            }
             // An attempt that was overtaken may take its time to put away what it had begun.
             names.retain(|name| !name.starts_with('.'));
             let bundle = &stage.exports.list(stage.tenant.id).unwrap()[0];
