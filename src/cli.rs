@@ -103,7 +103,7 @@ enum Command {
     /// Look at workers
     #[command(subcommand)]
     Worker(worker::Command),
-    /// Create tenants and look at them
+    /// Create tenants, look at them, hold and delete them
     #[command(subcommand)]
     Tenant(tenant::Command),
     /// Check sources, see what they have, read them

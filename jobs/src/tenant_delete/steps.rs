@@ -399,7 +399,7 @@ impl<'a> Saga<'a> {
         }
         let mut looked = vec![
             "the database, the role and sessions in it".to_owned(),
-            "rows in every table of the control database".to_owned(),
+            "its rows in the control database, table by table".to_owned(),
         ];
         if !self.deletions.folders().is_empty() {
             looked.push("files in the data folders of this machine".to_owned());
