@@ -529,10 +529,11 @@ fn of_key(error: &KeyFault) -> Option<Exit> {
         | KeyFault::Rotation(RotationError::Vault(error))
         | KeyFault::Retire(RetireRefused::Vault(error)) => of_vault(error),
         KeyFault::Retire(RetireRefused::NotFound(_)) => Some(Exit::NotFound),
-        KeyFault::Retire(_) | KeyFault::Rotation(RotationError::Overtaken(_)) => Some(Exit::Refused),
         // The error below has a say.
         KeyFault::Consume(ConsumeError::Approval(_)) => None,
-        KeyFault::Consume(_) => Some(Exit::Refused),
+        KeyFault::Retire(_) | KeyFault::Rotation(RotationError::Overtaken(_)) | KeyFault::Consume(_) => {
+            Some(Exit::Refused)
+        }
         _ => None,
     }
 }
@@ -543,11 +544,10 @@ fn of_vault(error: &VaultError) -> Option<Exit> {
         VaultError::DoesNotOpen(_) | VaultError::UnknownKey { .. } | VaultError::RetiredKey { .. } => {
             Some(Exit::VerificationFailed)
         }
-        VaultError::Faithless(_) => Some(Exit::Configuration),
         VaultError::Service(error) => Some(of_service(error)),
         // The error below has a say.
         VaultError::Catalog(CatalogError::Database(_)) | VaultError::Database(_) => None,
-        VaultError::Catalog(_) => Some(Exit::Configuration),
+        VaultError::Catalog(_) | VaultError::Faithless(_) => Some(Exit::Configuration),
     }
 }
 

@@ -125,7 +125,7 @@ async fn retire(id: Uuid, place: &Place, dry_run: bool, context: &Context) -> an
             let kept = control.config().keys.backups_kept;
             let vault = control.vault()?;
             let asked = key_rotation::change(&scope, &vault, &errand, kept, context.actor(), dry_run).await?;
-            answer(asked, format!("the key {id}"), "retire", place, dry_run, context)
+            answer(&asked, format!("the key {id}"), "retire", place, dry_run, context)
         })
         .await
 }
@@ -156,20 +156,20 @@ async fn set(
             let reference = KeyReference { vendor, region, key_id };
             let (kept, errand) = (control.config().keys.backups_kept, Errand::Name(reference.clone()));
             let asked = key_rotation::change(&scope, &vault, &errand, kept, context.actor(), dry_run).await?;
-            answer(asked, reference.to_string(), "wrap new keys with", place, dry_run, context)
+            answer(&asked, reference.to_string(), "wrap new keys with", place, dry_run, context)
         })
         .await
 }
 
 fn answer(
-    asked: Asked<Changed>,
+    asked: &Asked<Changed>,
     what: String,
     verb: &str,
     place: &Place,
     dry_run: bool,
     context: &Context,
 ) -> anyhow::Result<Exit> {
-    match asked {
+    match *asked {
         Asked::Waits { id, .. } => {
             let (flag, what) = (place.flag(), format!("to {verb} {what}"));
             context.output.answer(&Waits { what, approval: (!dry_run).then_some(id), flag, dry_run })?;
