@@ -247,7 +247,7 @@ fn start(cli: Cli, output: Output) -> anyhow::Result<Exit> {
     let exit = runtime.block_on(async {
         let context =
             Context { config, output, actor: actor(cli.actor).into(), shutdown: lifecycle::listen()? };
-        run(cli.command, context).instrument(info_span!("command")).await
+        Box::pin(run(cli.command, context).instrument(info_span!("command"))).await
     });
     runtime.shutdown_timeout(LEFT_OVER_MAX);
     telemetry.end();

@@ -270,7 +270,7 @@ impl Answer for Would {
                 survey.folders.join(", ")
             ))?,
             None => {
-                page.line("  files in the data folder of the worker that does it; this machine has none")?
+                page.line("  files in the data folders of the worker that does it; this machine has none")?;
             }
         }
         page.line("would remain:")?;
