@@ -100,6 +100,7 @@ pub(crate) struct Tenants {
     pub(crate) backends_max: usize,
     pub(crate) deletion_cooling_off: Duration,
     pub(crate) tombstone_folder: Option<PathBuf>,
+    /// How old a backup may be that is restored; none if nobody has said it.
     pub(crate) backup_days: Option<u32>,
 }
 
@@ -116,8 +117,6 @@ pub(crate) struct Keys {
     pub(crate) keyring_file: Option<PathBuf>,
     pub(crate) aws_credentials_file: Option<PathBuf>,
     pub(crate) aws_endpoint: Option<String>,
-    /// How old a backup may be that is restored.
-    pub(crate) backups_kept: Duration,
 }
 
 /// The section `exports`.

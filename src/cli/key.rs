@@ -3,7 +3,7 @@
 mod rotate;
 mod view;
 
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Subcommand;
 use jobs::key_rotation::{self, Asked, Changed, Errand};
@@ -17,6 +17,7 @@ use super::{
     output::with_spinner,
     place::Place,
 };
+use crate::wiring::Control;
 
 const EXAMPLES: &str = "Examples:
   tenure key census --tenant acme
@@ -107,7 +108,7 @@ pub(super) async fn run(command: Command, context: &Context) -> anyhow::Result<E
 }
 
 async fn census(place: &Place, context: &Context) -> anyhow::Result<Exit> {
-    let work = async |control: &crate::wiring::Control| {
+    let work = async |control: &Control| {
         let (scope, _) = place.keys(context, control).await?;
         let census = with_spinner("counting sealed values", key_rotation::census(&scope)).await?;
         context.output.answer(&Censused { place: scope.name(), census })?;
@@ -122,12 +123,23 @@ async fn retire(id: Uuid, place: &Place, dry_run: bool, context: &Context) -> an
             let (scope, _) = place.keys(context, control).await?;
             let found = key_rotation::census(&scope).await?;
             let errand = errand(&found, id)?;
-            let kept = control.config().keys.backups_kept;
+            let kept = backups_kept(control)?;
             let vault = control.vault()?;
             let asked = key_rotation::change(&scope, &vault, &errand, kept, context.actor(), dry_run).await?;
             answer(&asked, format!("the key {id}"), "retire", place, dry_run, context)
         })
         .await
+}
+
+/// How old a backup may be that is restored: a guess would shred what somebody may yet restore.
+fn backups_kept(control: &Control) -> anyhow::Result<Duration> {
+    let days = control.config().tenants.backup_days.ok_or_else(|| {
+        Failure::configuration(
+            "nobody has said for how long backups of the databases are kept",
+            "set `tenants.backup_days`: a key is retired when no backup could need it any more",
+        )
+    })?;
+    Ok(Duration::from_hours(24) * days)
 }
 
 fn errand(census: &Census, id: Uuid) -> anyhow::Result<Errand> {
@@ -154,7 +166,8 @@ async fn set(
             let (scope, _) = place.keys(context, control).await?;
             let vault = control.vault()?;
             let reference = KeyReference { vendor, region, key_id };
-            let (kept, errand) = (control.config().keys.backups_kept, Errand::Name(reference.clone()));
+            // No key goes out of use by that, so no backup needs it any longer than before.
+            let (kept, errand) = (Duration::ZERO, Errand::Name(reference.clone()));
             let asked = key_rotation::change(&scope, &vault, &errand, kept, context.actor(), dry_run).await?;
             answer(&asked, reference.to_string(), "wrap new keys with", place, dry_run, context)
         })

@@ -28,7 +28,7 @@ const fn secret(path: &'static str, variable: &'static str) -> Key {
 }
 
 /// All keys, in the order in which they are shown.
-pub(crate) const KEYS: [Key; 34] = [
+pub(crate) const KEYS: [Key; 33] = [
     key("environment", "TENURE_ENVIRONMENT"),
     key("region", "TENURE_REGION"),
     secret("database.url", "DATABASE_URL"),
@@ -48,7 +48,6 @@ pub(crate) const KEYS: [Key; 34] = [
     key("keys.keyring_file", "TENURE_KEYS_KEYRING_FILE"),
     key("keys.aws_credentials_file", "TENURE_KEYS_AWS_CREDENTIALS_FILE"),
     key("keys.aws_endpoint", "TENURE_KEYS_AWS_ENDPOINT"),
-    key("keys.backups_kept", "TENURE_KEYS_BACKUPS_KEPT"),
     key("exports.folder", "TENURE_EXPORTS_FOLDER"),
     key("exports.keep", "TENURE_EXPORTS_KEEP"),
     key("worker.queues", "TENURE_WORKER_QUEUES"),

@@ -25,7 +25,6 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
     let keyring_file = reader.path("keys.keyring_file");
     let aws_credentials_file = reader.path("keys.aws_credentials_file");
     let aws_endpoint = reader.text("keys.aws_endpoint");
-    let backups_kept = reader.duration("keys.backups_kept");
     let (exports_folder, exports_keep) = (reader.path("exports.folder"), reader.duration("exports.keep"));
     let worker = reader.worker();
     let telemetry = reader.telemetry();
@@ -36,7 +35,7 @@ pub(super) fn config(settings: &Settings, faults: &mut Faults) -> Option<Config>
         database: database?,
         tenants: tenants?,
         audit,
-        keys: Keys { keyring_file, aws_credentials_file, aws_endpoint, backups_kept: backups_kept? },
+        keys: Keys { keyring_file, aws_credentials_file, aws_endpoint },
         exports: Exports { folder: exports_folder, keep: exports_keep? },
         worker: worker?,
         telemetry: telemetry?,

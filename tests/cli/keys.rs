@@ -163,6 +163,9 @@ async fn k1_k2_k3_keys_are_rotated_once_somebody_else_agrees() {
     // K7: what is in use is kept, and what a backup may need too.
     let (active, former) = (of("active")["id"].clone(), of("former")["id"].clone());
     let (active, former) = (active.as_str().unwrap(), former.as_str().unwrap());
+    let unsaid = bench.run(&["key", "retire", former, "--tenant", "acme"]);
+    assert!(unsaid.code == Some(78) && unsaid.stderr.contains("`tenants.backup_days`"), "{unsaid:#?}");
+    bench.file("tenure.toml", "[tenants]\nbackup_days = 30\n");
     let refused = bench.run(&["key", "retire", active, "--tenant", "acme"]);
     assert!(refused.code == Some(4) && refused.stderr.contains("active"), "{refused:#?}");
     let refused = bench.run(&["key", "retire", former, "--tenant", "acme"]);
