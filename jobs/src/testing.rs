@@ -365,7 +365,8 @@ async fn struck_run<S: Subject>(subject: &S, provisioned: bool, index: usize, st
             first.kill();
             stage.expire_lease(id).await;
             let _second = stage.worker(stage.environment());
-            assert_eq!(stage.at_rest(id).await.state, State::Succeeded);
+            let record = stage.at_rest(id).await;
+            assert_eq!(record.state, State::Succeeded, "{:?}", record.note);
         }
         Strike::Hang => {
             let fence = stage.job_record(id).await.fence;
@@ -377,7 +378,8 @@ async fn struck_run<S: Subject>(subject: &S, provisioned: bool, index: usize, st
             })
             .await;
             go_on.notify_one();
-            assert_eq!(stage.at_rest(id).await.state, State::Succeeded);
+            let record = stage.at_rest(id).await;
+            assert_eq!(record.state, State::Succeeded, "{:?}", record.note);
         }
         Strike::Cut => {
             let record = until(async || {

@@ -107,14 +107,16 @@ pub struct Partial {
 
 impl Partial {
     /// For the bundle of this name in this folder, by an attempt that no other has the number of. What earlier attempts
-    /// left is removed; one that still writes there can offer nothing any more.
+    /// left is removed; one that still writes there can offer nothing any more. A later one's is let be: then it is we who
+    /// were overtaken.
     pub fn new(folder: &Path, name: &str, attempt: i64) -> io::Result<Self> {
         let prefix = format!(".{name}.");
         for file in fs::read_dir(folder)? {
             let file = file?;
             let other = file.file_name();
-            let other = other.to_string_lossy();
-            if other.starts_with(&prefix) && other.ends_with(PARTIAL) {
+            let number = other.to_str().and_then(|other| other.strip_prefix(&prefix)?.strip_suffix(PARTIAL));
+            let number = number.and_then(|rest| rest.split('.').next()?.parse::<i64>().ok());
+            if number.is_some_and(|number| number < attempt) {
                 remove(&file.path())?;
             }
         }
@@ -252,6 +254,8 @@ mod tests {
         drop(dropped);
         let newer = Partial::new(folder.path(), "a.zip", 2).unwrap();
         newer.file(WHOLE).unwrap().write_all(b"new").unwrap();
+        // One that was overtaken before it began takes nothing from the one that overtook it.
+        drop(Partial::new(folder.path(), "a.zip", 1).unwrap());
         assert_eq!(late.offer().unwrap_err().kind(), io::ErrorKind::NotFound, "it was overtaken");
         let path = newer.offer().unwrap();
         assert_eq!(names(), ["a.zip"]);
