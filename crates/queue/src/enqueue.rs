@@ -14,8 +14,9 @@ use crate::{JobId, NewJob, dependency, dependency::DependencyError};
 /// The largest payload: a job says what to do; the data it works on belongs elsewhere.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 
-/// How often a lookup may miss a job that finished between the insert and the lookup.
-const LOOKUPS_MAX: usize = 5;
+/// How often a lookup may miss a job that finished between the insert and the lookup: far more than happens where jobs of
+/// one key end as fast as they are made.
+const LOOKUPS_MAX: usize = 100;
 
 /// What became of one job of an enqueue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
